@@ -1,0 +1,149 @@
+"""Haze: I = J t + A (1 − t) with t = exp(−β d) over a plausible depth d."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipcli.synthesis.draws import (
+    Interval,
+    centred_grid,
+    check_chance,
+    check_interval,
+    coin,
+    normal,
+    smooth_field,
+    uniform,
+)
+
+
+@dataclass(frozen=True)
+class HazeRanges:
+    """What haze is drawn from: indoor depths under the scattering that indoor benchmarks use.
+
+    Attributes:
+        beta: scattering coefficient, per unit of depth.
+        near: depth of the nearest part of the scene; far 1.0 is the far wall of a large room.
+        far: depth of the farthest part.
+        view: share of the scene's depth interval that the crop shows; less than 1 stands for a window of a scene.
+        airlight: A, brightness of the haze.
+        tint: standard deviation of A's channels around their common value.
+        occluders: number of sharp-edged objects laid over the background.
+        guided_chance: share of scenes where depth also steps at the photo's own edges.
+    """
+
+    beta: Interval = (0.6, 1.8)
+    near: Interval = (0.05, 0.30)
+    far: Interval = (0.50, 1.05)
+    view: Interval = (0.25, 1.0)
+    airlight: Interval = (0.7, 1.0)
+    tint: float = 0.01
+    occluders: int = 6
+    guided_chance: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_interval("beta", self.beta, 0.0, 10.0)
+        check_interval("near", self.near, 0.0, 10.0)
+        check_interval("far", self.far, 0.0, 10.0)
+        check_interval("view", self.view, 0.0, 1.0)
+        check_interval("airlight", self.airlight, 0.0, 1.0)
+        check_chance("guided_chance", self.guided_chance)
+        if self.near[1] > self.far[0]:
+            raise ValueError(f"near {self.near} reaches beyond far {self.far}")
+        if self.occluders < 0 or self.tint < 0:
+            raise ValueError("occluders and tint must be at least 0")
+
+
+def add_haze(clean: Tensor, depth: Tensor, beta: Tensor, airlight: Tensor) -> Tensor:
+    """The scattering model I = J t + A (1 − t), t = exp(−β d).
+
+    Args:
+        clean: J, B×3×H×W in [0, 1].
+        depth: d, B×1×H×W, at least 0.
+        beta: β, B.
+        airlight: A, B×3 in [0, 1].
+
+    Returns:
+        B×3×H×W, between clean and airlight.
+    """
+    transmission = torch.exp(-beta[:, None, None, None] * depth)
+    return torch.lerp(airlight[:, :, None, None], clean, transmission)
+
+
+def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) -> Tensor:
+    """Depth of a scene that could be the photo's, B×1×H×W between `near` and `far`.
+
+    A background (planes such as walls and a floor rising to the horizon, plus smooth fields), objects with sharp
+    edges in front of it, and in some scenes steps at the photo's own edges.
+
+    Args:
+        clean: B×3×H×W in [0, 1]; only its edges are used.
+        ranges: what to draw from.
+        generator: source of the randomness, on clean's device.
+    """
+    batch, _, height, width = clean.shape
+    one = (batch, 1, 1, 1)
+    rows, columns = centred_grid(height, width, clean.device)
+
+    # Floor: far at the horizon, nearer below it. Wall: depth changes along one direction, in any direction.
+    horizon = uniform(one, (-0.4, 0.2), generator)
+    floor = 1.0 / (1.0 + uniform(one, (2.0, 10.0), generator) * (rows - horizon).clamp(min=0))
+    turn = uniform(one, (0.0, 2 * math.pi), generator)
+    wall = 0.6 + uniform(one, (0.0, 0.8), generator) * (columns * turn.cos() + rows * turn.sin())
+    floor_share = coin(one, 0.5, generator)
+    depth = torch.where(floor_share, torch.minimum(floor, wall + 0.25), wall)
+    depth = depth + uniform(one, (0.0, 0.15), generator) * smooth_field(batch, height, width, 4, generator)
+
+    # Steps where a colour of the lightly smoothed photo crosses its own mean, as surfaces do.
+    direction = normal((batch, 3, 1, 1), generator)
+    projection = F.avg_pool2d((clean * direction).sum(dim=1, keepdim=True), 3, 1, 1, count_include_pad=False)
+    inside = projection > projection.mean(dim=(-2, -1), keepdim=True)
+    step = coin(one, ranges.guided_chance, generator) * uniform(one, (-0.25, 0.25), generator)
+    depth = depth + step * inside
+
+    for _ in range(ranges.occluders):
+        shift_y, shift_x = uniform((2, *one), (-0.55, 0.55), generator)
+        half_u, half_v = uniform((2, *one), (0.02, 0.35), generator)
+        turn = uniform(one, (-0.6, 0.6), generator)
+        y, x = rows - shift_y, columns - shift_x
+        u = (x * turn.cos() + y * turn.sin()) / half_u
+        v = (y * turn.cos() - x * turn.sin()) / half_v
+        box = torch.maximum(u.abs(), v.abs()) < 1
+        blob = u.square() + v.square() < 1
+        inside = torch.where(coin(one, 0.5, generator), box, blob)
+        inside = inside & coin(one, 0.6, generator)
+        # In front of what it hides at its middle, with its own slope.
+        own = uniform(one, (0.0, 0.9), generator) + uniform(one, (-0.1, 0.1), generator) * u
+        depth = torch.where(inside, torch.minimum(own, depth), depth)
+
+    least = depth.amin(dim=(-2, -1), keepdim=True)
+    most = depth.amax(dim=(-2, -1), keepdim=True)
+    relative = (depth - least) / (most - least).clamp(min=1e-6)
+
+    near = uniform(one, ranges.near, generator)
+    far = uniform(one, ranges.far, generator)
+    view = uniform(one, ranges.view, generator)
+    start = uniform(one, (0.0, 1.0), generator) * (1 - view)
+    return near + (far - near) * (start + view * relative)
+
+
+def degrade_haze(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) -> Tensor:
+    """Fill the scene with haze, drawn anew for each image.
+
+    Args:
+        clean: B×3×H×W in [0, 1].
+        ranges: what to draw from.
+        generator: source of the randomness, on clean's device.
+
+    Returns:
+        B×3×H×W in [0, 1].
+    """
+    batch = clean.shape[0]
+    depth = draw_depth(clean, ranges, generator)
+    beta = uniform((batch,), ranges.beta, generator)
+    airlight = uniform((batch, 1), ranges.airlight, generator) + ranges.tint * normal((batch, 3), generator)
+    return add_haze(clean, depth, beta, airlight.clamp(0, 1))

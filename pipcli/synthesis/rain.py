@@ -1,0 +1,182 @@
+"""Rain: a grey layer of bright streaks over the scene, from drizzle to downpour."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipcli.synthesis.draws import (
+    Interval,
+    check_chance,
+    check_interval,
+    coin,
+    log_uniform,
+    normal,
+    uniform,
+)
+
+MAX_LAYERS = 3
+
+
+@dataclass(frozen=True)
+class RainRanges:
+    """What rain is drawn from; wide enough to hold the public benchmarks.
+
+    Attributes:
+        coverage: share of the pixels that streaks cover (expected, over large images).
+        brightness: brightness a streak adds at its middle, in units of 1/255, averaged over streaks.
+        mean: bounds of the mean of the streak layer, in units of 1/255; brightness gives way to them.
+        length: of the streaks, in pixels.
+        width: full width of the streaks at half height, in pixels.
+        angle: of the dominant direction from the vertical, in degrees.
+        angle_spread: standard deviation of the layers' directions around the dominant one, in degrees.
+        layer_chance: chance of a second layer at another depth, and of a third.
+        screen_chance: share of images where streaks are screened, 1 − (1−J)(1−S), instead of added and clipped.
+        veil_chance: share of images with a thin veil of distant drops.
+        veil: opacity of that veil.
+    """
+
+    coverage: Interval = (0.04, 0.30)
+    brightness: Interval = (30.0, 160.0)
+    mean: Interval = (1.0, 20.0)
+    length: Interval = (5.0, 150.0)
+    width: Interval = (1.0, 6.0)
+    angle: Interval = (-45.0, 45.0)
+    angle_spread: float = 2.0
+    layer_chance: float = 0.5
+    screen_chance: float = 0.25
+    veil_chance: float = 0.15
+    veil: Interval = (0.02, 0.12)
+
+    def __post_init__(self) -> None:
+        check_interval("coverage", self.coverage, 1e-4, 0.9)
+        check_interval("brightness", self.brightness, 1.0, 255.0)
+        check_interval("mean", self.mean, 0.1, 255.0)
+        check_interval("length", self.length, 1.0, 1000.0)
+        check_interval("width", self.width, 0.5, 50.0)
+        check_interval("angle", self.angle, -90.0, 90.0)
+        check_interval("veil", self.veil, 0.0, 1.0)
+        for name in ("layer_chance", "screen_chance", "veil_chance"):
+            check_chance(name, getattr(self, name))
+        if self.angle_spread < 0:
+            raise ValueError(f"angle_spread is {self.angle_spread}: it must be at least 0")
+
+
+def streak_kernels(height: int, width: int, length: Tensor, thickness: Tensor, angle: Tensor) -> Tensor:
+    """One streak of unit brightness around the corner pixel of a canvas that wraps around.
+
+    Args:
+        height: rows of the canvas.
+        width: columns of the canvas.
+        length: of the streaks, in pixels, any shape.
+        thickness: full width at half height, in pixels, same shape.
+        angle: from the vertical, in radians, positive leaning to the right going down, same shape.
+
+    Returns:
+        shape×H×W; what is longer than the canvas is cut, not wrapped over itself.
+    """
+    device = length.device
+    rows = torch.fft.fftfreq(height, 1 / height, device=device)[:, None]
+    columns = torch.fft.fftfreq(width, 1 / width, device=device)[None, :]
+    length, thickness, angle = (v[..., None, None] for v in (length, thickness, angle))
+    sine, cosine = angle.sin(), angle.cos()
+    along = (columns * sine + rows * cosine).abs_()
+    across = columns * cosine - rows * sine
+    # Ends fade over a fifth of the length: drops enter and leave the shutter's time, they are not cut.
+    taper = (0.2 * length).clamp(min=1.0)
+    body = ((0.5 * length - along) / taper + 0.5).clamp_(0, 1)
+    deviation = thickness / (2 * math.sqrt(2 * math.log(2)))
+    return body * torch.exp(-0.5 * (across / deviation).square_())
+
+
+def streak_layers(seeds: Tensor, kernels: Tensor) -> Tensor:
+    """Draw every seed as a streak, by Fourier transform on a canvas that wraps around.
+
+    Args:
+        seeds: B×L×H×W, brightness of the streak centred on each pixel, mostly 0.
+        kernels: B×L×H×W from `streak_kernels`.
+
+    Returns:
+        B×1×H×W, the sum of the L layers, not negative.
+    """
+    spectrum = (torch.fft.rfft2(seeds) * torch.fft.rfft2(kernels)).sum(dim=1, keepdim=True)
+    return torch.fft.irfft2(spectrum, s=seeds.shape[-2:]).clamp_(min=0)
+
+
+def add_rain(clean: Tensor, streaks: Tensor, screened: Tensor, veil: Tensor) -> Tensor:
+    """Lay streaks over a scene: min(1, J + S), or screened 1 − (1−J)(1−S), after a thin white-grey veil.
+
+    Args:
+        clean: B×3×H×W in [0, 1].
+        streaks: B×1×H×W, S, not negative.
+        screened: B, true where S is screened.
+        veil: B, opacity of the veil, 0 for none; its colour is light grey (0.8).
+
+    Returns:
+        B×3×H×W in [0, 1].
+    """
+    opacity = veil[:, None, None, None]
+    scene = clean * (1 - opacity) + 0.8 * opacity
+    share = torch.where(screened[:, None, None, None], 1 - scene, 1.0)
+    return torch.addcmul(scene, share, streaks).clamp_(0, 1)
+
+
+def draw_streaks(batch: int, height: int, width: int, ranges: RainRanges, generator: torch.Generator) -> Tensor:
+    """Streak layers S, B×1×H×W, of one to three depths and one dominant direction an image."""
+    grid = (batch, MAX_LAYERS)
+    dominant = uniform((batch, 1), ranges.angle, generator)
+    spread = ranges.angle_spread * normal(grid, generator)
+    angle = torch.deg2rad((dominant + spread).clamp(*ranges.angle))
+
+    # Layers of one image are the same rain at other distances: length and width scale together.
+    length = log_uniform((batch, 1), ranges.length, generator)
+    thickness = log_uniform((batch, 1), ranges.width, generator)
+    scale = log_uniform(grid, (0.5, 2.0), generator)
+    length = (length * scale).clamp(*ranges.length)
+    thickness = (thickness * scale).clamp(*ranges.width)
+    # A drop's trail is longer than wide; without this, short and wide draws give blobs.
+    length = torch.maximum(length, 4 * thickness).clamp(max=ranges.length[1])
+
+    present = torch.rand(grid, generator=generator, device=generator.device)
+    present = (present < ranges.layer_chance).to(length.dtype).cumprod(dim=1).roll(1, dims=1)
+    present[:, 0] = 1.0
+
+    coverage = log_uniform((batch, 1), ranges.coverage, generator)
+    share = present * uniform(grid, (0.3, 1.0), generator)
+    share = share / share.sum(dim=1, keepdim=True)
+    kernels = streak_kernels(height, width, length, thickness, angle)
+    area = (kernels > 0.25).sum(dim=(-2, -1)).clamp(min=1)
+    density = -torch.log1p(-coverage) * share / area
+
+    chosen = torch.rand((*grid, height, width), generator=generator, device=generator.device)
+    limit = density[..., None, None]
+    # A value below the density is evenly spread below it: it serves as the streak's brightness, 0.4 to 1.
+    seeds = torch.where(chosen < limit, 0.4 + 0.6 * chosen / limit.clamp(min=1e-12), 0.0)
+    streaks = streak_layers(seeds, kernels)
+
+    brightness = log_uniform((batch, 1, 1, 1), ranges.brightness, generator) / (0.7 * 255)
+    mean = streaks.mean(dim=(-2, -1), keepdim=True).clamp(min=1e-6)
+    low, high = ranges.mean
+    return streaks * (brightness * mean).clamp(low / 255, high / 255) / mean
+
+
+def degrade_rain(clean: Tensor, ranges: RainRanges, generator: torch.Generator) -> Tensor:
+    """Let it rain, drawn anew for each image.
+
+    Args:
+        clean: B×3×H×W in [0, 1].
+        ranges: what to draw from.
+        generator: source of the randomness, on clean's device.
+
+    Returns:
+        B×3×H×W in [0, 1].
+    """
+    batch, _, height, width = clean.shape
+    streaks = draw_streaks(batch, height, width, ranges, generator)
+    screened = coin((batch,), ranges.screen_chance, generator)
+    veiled = coin((batch,), ranges.veil_chance, generator)
+    veil = torch.where(veiled, uniform((batch,), ranges.veil, generator), 0.0)
+    return add_rain(clean, streaks, screened, veil)
