@@ -1,0 +1,63 @@
+"""Layers that several models share: channel normalisation, the gated feed-forward, padding to a stride."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each pixel, with scale and bias; B×C×H×W in and out.
+
+    The permuted view is contiguous when the input is channels_last, so no copy is made there. Under
+    autocast the statistics are still taken in float32: in bfloat16 a mean over few channels loses the
+    small differences that the prompts live on.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            pixels = x.permute(0, 2, 3, 1)
+            # Half inputs with float32 weights are normalised in float32 and returned as half.
+            normed = F.layer_norm(pixels.float(), self.weight.shape, self.weight.float(), self.bias.float())
+            return normed.to(x.dtype).permute(0, 3, 1, 2)
+
+
+class GatedFeedForward(nn.Module):
+    """GDFN: GELU(x1)·x2 of a 1×1 and a depthwise 3×3 convolution (Restormer, arXiv 2111.09881, Eq. 3).
+
+    Args:
+        channels: C of the B×C×H×W input and output.
+        expansion: hidden channels per input channel, rounded down.
+    """
+
+    def __init__(self, channels: int, expansion: float) -> None:
+        super().__init__()
+        hidden = int(channels * expansion)
+        self.widen = nn.Conv2d(channels, 2 * hidden, 1, bias=False)
+        self.mix = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
+        self.narrow = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.mix(self.widen(x)).chunk(2, dim=1)
+        return self.narrow(F.gelu(gate) * value)
+
+
+def pad_to_stride(x: Tensor, stride: int) -> Tensor:
+    """Extend B×C×H×W at the bottom and right to multiples of ``stride``.
+
+    The image is mirrored; where a side is too short to mirror, its last row or column is repeated.
+    """
+    height, width = x.shape[-2:]
+    down, right = -height % stride, -width % stride
+    mirrored_down, mirrored_right = min(down, height - 1), min(right, width - 1)
+    if mirrored_down or mirrored_right:
+        x = F.pad(x, (0, mirrored_right, 0, mirrored_down), mode="reflect")
+    if down > mirrored_down or right > mirrored_right:
+        x = F.pad(x, (0, right - mirrored_right, 0, down - mirrored_down), mode="replicate")
+    return x

@@ -1,0 +1,132 @@
+"""A residual U-Net of dense 3×3 convolutions with prompted skips: pipcli's own backbone.
+
+The backbone is of DRUNet's kind (arXiv 2008.13751): no normalisation, no biases, 2×2 strided convolutions
+down, 2×2 transposed ones up, additive skips. Dense convolutions run at the full speed of matrix units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipcli.degradations import Degradation
+from pipcli.models.layers import pad_to_stride
+from pipcli.models.pip import PromptConfig, PromptedSkip
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of a :class:`UNet`.
+
+    Attributes:
+        widths: channels at full, half, quarter ... resolution; the last is the bottleneck.
+        blocks: residual blocks at each of these; the decoder mirrors the encoder.
+        prompts: PIP on each skip, full resolution first; None leaves a skip bare.
+        degradations: what ω's entries stand for.
+    """
+
+    widths: tuple[int, ...] = (48, 96, 192, 256)
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    prompts: tuple[PromptConfig | None, ...] = (None, PromptConfig(96, 32), PromptConfig(128, 16))
+    degradations: tuple[Degradation, ...] = tuple(Degradation)
+
+    def __post_init__(self) -> None:
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise ValueError(f"widths is {self.widths}: it needs at least two positive numbers")
+        if len(self.blocks) != len(self.widths) or min(self.blocks) < 0:
+            raise ValueError(f"blocks is {self.blocks}: it needs one number of at least 0 for each width")
+        if len(self.prompts) != len(self.widths) - 1:
+            raise ValueError(f"prompts has {len(self.prompts)} entries: it needs {len(self.widths) - 1}")
+        if not self.degradations:
+            raise ValueError("degradations is empty: a model needs at least one")
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(ReLU(conv(x))); starts as the identity, so that a trained network can be deepened."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.second(F.relu(self.first(x), inplace=True))
+        return x + out
+
+
+class UNet(nn.Module):
+    """``model(x, omega) -> y``: x B×3×H×W in [0,1] of any size, omega B×T, y like x (not clamped).
+
+    A network without biases is homogeneous, f(ax) = a·f(x), and could not tell a dark picture of a bright
+    scene from a dark scene. A constant plane beside the three colours (where DRUNet has its noise level)
+    gives it the reference.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.degradations = config.degradations
+        widths, depths = config.widths, config.blocks
+        self.stride = 2 ** (len(widths) - 1)
+
+        self.head = nn.Conv2d(4, widths[0], 3, padding=1, bias=False)
+        self.encoder = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, depths, strict=True))
+        self.down = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 2, stride=2, bias=False)
+            for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        self.prompts = nn.ModuleList(
+            nn.Identity() if prompt is None else PromptedSkip(width, len(config.degradations), prompt)
+            for width, prompt in zip(widths, config.prompts, strict=False)
+        )
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=False)
+            for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        self.decoder = nn.ModuleList(_blocks(w, n) for w, n in zip(widths[:-1], depths, strict=False))
+        self.tail = nn.Conv2d(widths[0], 3, 3, padding=1, bias=False)
+        for layer in (self.head, *self.down):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+        for layer in self.up:
+            # Each output pixel of a 2×2 transposed convolution sees one weight per input channel.
+            nn.init.normal_(layer.weight, std=layer.in_channels**-0.5)
+        # Small, so that training starts from y = x.
+        nn.init.normal_(self.tail.weight, std=0.1 / (9 * widths[0]) ** 0.5)
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        x = pad_to_stride(x, self.stride)
+        skips, latent = self.encode(x)
+        skips = [
+            skip if isinstance(prompt, nn.Identity) else prompt(skip, omega)
+            for skip, prompt in zip(skips, self.prompts, strict=True)
+        ]
+        return (x + self.decode(skips, latent))[..., :height, :width]
+
+    def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The skips' features Z, full resolution first, and the bottleneck's, for a padded input."""
+        feature = self.head(torch.cat([x, torch.ones_like(x[:, :1])], dim=1))
+        skips: list[Tensor] = []
+        for blocks, down in zip(self.encoder, self.down, strict=False):
+            feature = blocks(feature)
+            skips.append(feature)
+            feature = down(feature)
+        return skips, self.encoder[-1](feature)
+
+    def decode(self, skips: Sequence[Tensor], latent: Tensor) -> Tensor:
+        """The change to the image from the (prompted) skips and the bottleneck's feature."""
+        feature = latent
+        for skip, up, blocks in zip(reversed(skips), reversed(self.up), reversed(self.decoder), strict=True):
+            feature = blocks(up(feature) + skip)
+        change: Tensor = self.tail(feature)
+        return change
+
+
+def _blocks(width: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
