@@ -1,4 +1,4 @@
-"""The walls between the rooms: who imports whom, what talks to the terminal, what `--help` loads and costs."""
+"""The walls between the rooms: who imports whom, what talks to the terminal, what `--help` costs."""
 
 from __future__ import annotations
 
