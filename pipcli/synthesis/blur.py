@@ -65,7 +65,8 @@ class BlurRanges:
     @property
     def kernel_size(self) -> int:
         """Side of the square that holds any kernel of these ranges; odd."""
-        reach = max(self.shake_length[1] / 2, self.line_length[1] / 2, self.radius[1] + 0.5, 3 * self.sigma[1])
+        moved = max(self.shake_length[1], self.line_length[1]) / 2
+        reach = max(moved, self.radius[1] + 0.5, 3 * self.sigma[1])
         return 2 * math.ceil(reach + 1) + 1
 
 
@@ -102,7 +103,7 @@ def disk_kernels(radius: Tensor, size: int) -> Tensor:
 
 
 def gaussian_kernels(sigma: Tensor, angle: Tensor, size: int) -> Tensor:
-    """Gaussian kernels B×1×size×size with deviations sigma B×2 in pixels along axes turned by angle B (radians)."""
+    """Gaussian kernels B×1×size×size: deviations B×2 in pixels, along axes turned by angle B in radians."""
     reach = torch.arange(size, device=sigma.device, dtype=sigma.dtype) - size // 2
     turn = angle[:, None, None]
     u = (reach[None, None, :] * turn.cos() + reach[None, :, None] * turn.sin()) / sigma[:, :1, None]

@@ -29,7 +29,7 @@ class HazeRanges:
         beta: scattering coefficient, per unit of depth.
         near: depth of the nearest part of the scene; far 1.0 is the far wall of a large room.
         far: depth of the farthest part.
-        view: share of the scene's depth interval that the crop shows; less than 1 stands for a window of a scene.
+        view: share of the scene's depth interval that the crop shows; below 1 it is a window of a scene.
         airlight: A, brightness of the haze.
         tint: standard deviation of A's channels around their common value.
         occluders: number of sharp-edged objects laid over the background.
@@ -77,8 +77,8 @@ def add_haze(clean: Tensor, depth: Tensor, beta: Tensor, airlight: Tensor) -> Te
 def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) -> Tensor:
     """Depth of a scene that could be the photo's, B×1×H×W between `near` and `far`.
 
-    A background (planes such as walls and a floor rising to the horizon, plus smooth fields), objects with sharp
-    edges in front of it, and in some scenes steps at the photo's own edges.
+    A background (planes such as walls and a floor rising to the horizon, plus smooth fields), objects with
+    sharp edges in front of it, and in some scenes steps at the photo's own edges.
 
     Args:
         clean: B×3×H×W in [0, 1]; only its edges are used.
@@ -100,7 +100,7 @@ def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) ->
 
     # Steps where a colour of the lightly smoothed photo crosses its own mean, as surfaces do.
     direction = normal((batch, 3, 1, 1), generator)
-    projection = F.avg_pool2d((clean * direction).sum(dim=1, keepdim=True), 3, 1, 1, count_include_pad=False)
+    projection = F.avg_pool2d((clean * direction).sum(dim=1, keepdim=True), 5, 1, 2, count_include_pad=False)
     inside = projection > projection.mean(dim=(-2, -1), keepdim=True)
     step = coin(one, ranges.guided_chance, generator) * uniform(one, (-0.25, 0.25), generator)
     depth = depth + step * inside

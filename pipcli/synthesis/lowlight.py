@@ -1,4 +1,4 @@
-"""Low light: low = a · high^g with (a, g) drawn jointly as LOL's photographs have them, then noise and 8 bit."""
+"""Low light: low = a · high^g with (a, g) drawn jointly as LOL's photographs have them, noise and 8 bit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pipcli.synthesis.draws import Interval, check_interval, normal, uniform
 class LowLightRanges:
     """What low light is drawn from.
 
-    (a, g) were fitted by least squares in display space, on 8-pixel block means, to each of 144 training pairs of
-    LOL: g has quartiles 1.6, 2.0 and 2.4, evenly spread over its range, and log a = −0.93 − 0.32 g with a standard
-    deviation of 0.37 around that line (correlation −0.51). The fit leaves 1.4/255 of the dark image unexplained.
+    (a, g) were fitted by least squares in display space, on the means of 8-pixel blocks, to each of 144
+    training pairs of LOL. g has quartiles 1.6, 2.0 and 2.4 and is evenly spread between them. Among the 112
+    pairs with g inside the interval below, log a = −1.06 − 0.26 g with a standard deviation of 0.35 around
+    that line. The fit leaves 1.4/255 of the dark image unexplained; a high-pass finds noise of that size.
 
     Attributes:
         gamma: g, exponent in display space.
@@ -31,9 +32,9 @@ class LowLightRanges:
 
     gamma: Interval = (1.2, 2.6)
     gain: Interval = (0.07, 0.45)
-    gain_at_zero: float = -0.93
-    gain_slope: float = -0.32
-    gain_spread: float = 0.37
+    gain_at_zero: float = -1.06
+    gain_slope: float = -0.26
+    gain_spread: float = 0.35
     gain_tint: float = 0.08
     gamma_tint: float = 0.12
     noise: Interval = (0.5, 3.0)
@@ -48,7 +49,7 @@ class LowLightRanges:
 
 
 def darken(clean: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
-    """low = a · high^g, channel by channel.
+    """Darken: low = a · high^g, channel by channel.
 
     Args:
         clean: high, B×3×H×W in [0, 1].

@@ -15,8 +15,8 @@ def dmix(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cut every image in half, across or down, shuffle halves over the batch, average the labels of the two.
 
-    Halves keep their side: the first halves stay where they are and the second halves are permuted, which is a
-    shuffle of both up to the order of the batch.
+    Halves keep their side: the first halves stay where they are and the second halves are permuted, which is
+    a shuffle of both up to the order of the batch.
 
     Source: "Prompt-In-Prompt Learning for Universal Image Restoration", supplement, C.2.
 
@@ -49,7 +49,7 @@ def degrade_twice(
     ranges: SynthesisRanges,
     generator: torch.Generator,
 ) -> Tensor:
-    """Two degradations on top of each other, in the order they happen: the scene's first, the sensor's second.
+    """Two degradations on top of each other, in the order they happen: the scene's, then the sensor's.
 
     Args:
         clean: B×3×H×W in [0, 1].

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipcli.synthesis.draws import Interval, check_chance, check_interval, coin, normal, uniform
 
-# 8-bit values come back from float32 a hair below themselves; without this, truncation would darken them by one.
+# 8-bit values come back from float32 a hair below themselves; without this, truncation would take one off.
 _ROUNDING_GUARD = 1e-4
 
 

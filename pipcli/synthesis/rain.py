@@ -19,6 +19,8 @@ from pipcli.synthesis.draws import (
 )
 
 MAX_LAYERS = 3
+LEAST_ASPECT = 6.0
+"""Length over width of the shortest streak."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +29,21 @@ class RainRanges:
 
     Attributes:
         coverage: share of the pixels that streaks cover (expected, over large images).
-        brightness: brightness a streak adds at its middle, in units of 1/255, averaged over streaks.
-        mean: bounds of the mean of the streak layer, in units of 1/255; brightness gives way to them.
+        brightness: what a streak adds, averaged over the pixels that streaks cover, in units of 1/255.
+        mean: bounds of the streak layer's mean (expected, over large images), in units of 1/255; brightness
+            gives way to them.
         length: of the streaks, in pixels.
         width: full width of the streaks at half height, in pixels.
         angle: of the dominant direction from the vertical, in degrees.
         angle_spread: standard deviation of the layers' directions around the dominant one, in degrees.
         layer_chance: chance of a second layer at another depth, and of a third.
-        screen_chance: share of images where streaks are screened, 1 − (1−J)(1−S), instead of added and clipped.
+        screen_chance: share of images where streaks are screened, 1 − (1−J)(1−S), not added and clipped.
         veil_chance: share of images with a thin veil of distant drops.
         veil: opacity of that veil.
     """
 
-    coverage: Interval = (0.04, 0.30)
-    brightness: Interval = (30.0, 160.0)
+    coverage: Interval = (0.04, 0.28)
+    brightness: Interval = (30.0, 110.0)
     mean: Interval = (1.0, 20.0)
     length: Interval = (5.0, 150.0)
     width: Interval = (1.0, 6.0)
@@ -89,7 +92,8 @@ def streak_kernels(height: int, width: int, length: Tensor, thickness: Tensor, a
     taper = (0.2 * length).clamp(min=1.0)
     body = ((0.5 * length - along) / taper + 0.5).clamp_(0, 1)
     deviation = thickness / (2 * math.sqrt(2 * math.log(2)))
-    return body * torch.exp(-0.5 * (across / deviation).square_())
+    profile: Tensor = torch.exp(-0.5 * (across / deviation).square_())
+    return body * profile
 
 
 def streak_layers(seeds: Tensor, kernels: Tensor) -> Tensor:
@@ -103,7 +107,8 @@ def streak_layers(seeds: Tensor, kernels: Tensor) -> Tensor:
         B×1×H×W, the sum of the L layers, not negative.
     """
     spectrum = (torch.fft.rfft2(seeds) * torch.fft.rfft2(kernels)).sum(dim=1, keepdim=True)
-    return torch.fft.irfft2(spectrum, s=seeds.shape[-2:]).clamp_(min=0)
+    streaks: Tensor = torch.fft.irfft2(spectrum, s=seeds.shape[-2:])
+    return streaks.clamp_(min=0)
 
 
 def add_rain(clean: Tensor, streaks: Tensor, screened: Tensor, veil: Tensor) -> Tensor:
@@ -124,7 +129,9 @@ def add_rain(clean: Tensor, streaks: Tensor, screened: Tensor, veil: Tensor) -> 
     return torch.addcmul(scene, share, streaks).clamp_(0, 1)
 
 
-def draw_streaks(batch: int, height: int, width: int, ranges: RainRanges, generator: torch.Generator) -> Tensor:
+def draw_streaks(
+    batch: int, height: int, width: int, ranges: RainRanges, generator: torch.Generator
+) -> Tensor:
     """Streak layers S, B×1×H×W, of one to three depths and one dominant direction an image."""
     grid = (batch, MAX_LAYERS)
     dominant = uniform((batch, 1), ranges.angle, generator)
@@ -134,33 +141,39 @@ def draw_streaks(batch: int, height: int, width: int, ranges: RainRanges, genera
     # Layers of one image are the same rain at other distances: length and width scale together.
     length = log_uniform((batch, 1), ranges.length, generator)
     thickness = log_uniform((batch, 1), ranges.width, generator)
-    scale = log_uniform(grid, (0.5, 2.0), generator)
-    length = (length * scale).clamp(*ranges.length)
-    thickness = (thickness * scale).clamp(*ranges.width)
-    # A drop's trail is longer than wide; without this, short and wide draws give blobs.
-    length = torch.maximum(length, 4 * thickness).clamp(max=ranges.length[1])
+    distance = log_uniform(grid, (0.5, 2.0), generator)
+    length = (length / distance).clamp(*ranges.length)
+    thickness = (thickness / distance).clamp(*ranges.width)
+    # Drops that fall are longer than wide; without this, short and wide draws look like snow.
+    length = torch.maximum(length, LEAST_ASPECT * thickness).clamp(max=ranges.length[1])
 
-    present = torch.rand(grid, generator=generator, device=generator.device)
-    present = (present < ranges.layer_chance).to(length.dtype).cumprod(dim=1).roll(1, dims=1)
-    present[:, 0] = 1.0
+    present = torch.rand(grid, generator=generator, device=generator.device) < ranges.layer_chance
+    present[:, 0] = True
+    share = present.cumprod(dim=1) * uniform(grid, (0.3, 1.0), generator)
+    share = share / share.sum(dim=1, keepdim=True)
+    strength = uniform(grid, (0.4, 1.0), generator)
 
     coverage = log_uniform((batch, 1), ranges.coverage, generator)
-    share = present * uniform(grid, (0.3, 1.0), generator)
-    share = share / share.sum(dim=1, keepdim=True)
     kernels = streak_kernels(height, width, length, thickness, angle)
     area = (kernels > 0.25).sum(dim=(-2, -1)).clamp(min=1)
+    # Streaks fall at random places, so together they cover 1 − exp(−density·area).
     density = -torch.log1p(-coverage) * share / area
 
     chosen = torch.rand((*grid, height, width), generator=generator, device=generator.device)
-    limit = density[..., None, None]
-    # A value below the density is evenly spread below it: it serves as the streak's brightness, 0.4 to 1.
-    seeds = torch.where(chosen < limit, 0.4 + 0.6 * chosen / limit.clamp(min=1e-12), 0.0)
+    limit = density[..., None, None].clamp(min=1e-12)
+    # A value below the density is evenly spread below it: it serves as the streak's own brightness, 0.3 to 1.
+    weight = strength[..., None, None]
+    seeds = torch.where(chosen < limit, weight * (0.3 + 0.7 * chosen / limit), 0.0)
+    # A small crop would often miss the few large streaks of its image and show nothing: one is certain.
+    place = uniform((batch,), (0.0, height * width - 1.0), generator).long()
+    seeds.flatten(start_dim=2)[:, 0].scatter_(1, place[:, None], 0.65 * strength[:, :1])
     streaks = streak_layers(seeds, kernels)
 
-    brightness = log_uniform((batch, 1, 1, 1), ranges.brightness, generator) / (0.7 * 255)
-    mean = streaks.mean(dim=(-2, -1), keepdim=True).clamp(min=1e-6)
-    low, high = ranges.mean
-    return streaks * (brightness * mean).clamp(low / 255, high / 255) / mean
+    # Scaled by what is expected, not by what fell, so that a crop with few streaks does not get glaring ones.
+    expected = (density * strength * kernels.sum(dim=(-2, -1))).sum(dim=1) * 0.65
+    brightness = log_uniform((batch,), ranges.brightness, generator)
+    mean = (brightness * coverage[:, 0]).clamp(*ranges.mean) / 255
+    return streaks * (mean / expected)[:, None, None, None]
 
 
 def degrade_rain(clean: Tensor, ranges: RainRanges, generator: torch.Generator) -> Tensor:
