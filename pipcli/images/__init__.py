@@ -1,0 +1,26 @@
+"""Files ⇄ arrays: `Image`, reading, writing, and finding images in folders.
+
+Codec libraries are imported when a file needs them, so that this package is quick to import.
+"""
+
+from pipcli.images.discovery import Found, find_images
+from pipcli.images.formats import FORMATS, SUFFIXES
+from pipcli.images.image import Image, JpegCoding, Metadata
+from pipcli.images.limits import MAX_PIXELS
+from pipcli.images.reading import decode_image, read_image
+from pipcli.images.writing import encode_image, write_image
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Found",
+    "Image",
+    "JpegCoding",
+    "Metadata",
+    "decode_image",
+    "encode_image",
+    "find_images",
+    "read_image",
+    "write_image",
+]

@@ -1,0 +1,105 @@
+"""Finding the images in a folder: every file found, or left alone and counted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipcli.errors import UsageError
+from pipcli.images.formats import SUFFIXES
+from pipcli.images.naming import shown
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Args:
+        root: the folder.
+        images: paths relative to root of the files whose suffix names an image, in one fixed order.
+        hidden: number of hidden files and folders (name starts with a dot), left alone.
+        others: number of files that are no images by their suffix, left alone.
+        unreadable: relative paths of folders that could not be listed.
+        loops: relative paths of symbolic links back to a folder that they lie in, not followed.
+    """
+
+    root: Path
+    images: tuple[Path, ...]
+    hidden: int = 0
+    others: int = 0
+    unreadable: tuple[Path, ...] = ()
+    loops: tuple[Path, ...] = ()
+
+
+def find_images(root: str | os.PathLike[str], exclude: Collection[str | os.PathLike[str]] = ()) -> Found:
+    """Look through a folder and all below it. Symbolic links are followed, but never in a circle.
+
+    Args:
+        root: the folder to look through; it may itself be hidden.
+        exclude: folders not to enter, such as an output folder inside root; they are not counted.
+
+    Raises:
+        UsageError: root is no folder, or cannot be listed.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise UsageError(f"{shown(folder)}: is no folder")
+    excluded = {identity for path in exclude if (identity := _identity(Path(path))) is not None}
+    walk = _Walk(folder, excluded)
+    images = tuple(walk.images(Path(), (_identity(folder),)))
+    if Path() in walk.unreadable:
+        raise UsageError(f"{shown(folder)}: cannot be listed")
+    return Found(folder, images, walk.hidden, walk.others, tuple(walk.unreadable), tuple(walk.loops))
+
+
+_Identity = tuple[int, int]
+
+
+def _identity(path: Path) -> _Identity | None:
+    """Device and inode of what path leads to; None where it leads nowhere."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+class _Walk:
+    """The counts of one walk."""
+
+    def __init__(self, root: Path, excluded: Collection[_Identity]) -> None:
+        self.root = root
+        self.excluded = excluded
+        self.hidden = 0
+        self.others = 0
+        self.unreadable: list[Path] = []
+        self.loops: list[Path] = []
+
+    def images(self, folder: Path, ancestors: tuple[_Identity | None, ...]) -> Iterator[Path]:
+        """Images in one folder and below, files and folders mixed in the order of their names' bytes."""
+        try:
+            with os.scandir(self.root / folder) as listing:
+                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+        except OSError:
+            self.unreadable.append(folder)
+            return
+        for entry in entries:
+            relative = folder / entry.name
+            if entry.is_dir():
+                identity = _identity(self.root / relative)
+                if identity in self.excluded:
+                    continue
+                if entry.name.startswith("."):
+                    self.hidden += 1
+                elif identity in ancestors:
+                    self.loops.append(relative)
+                else:
+                    yield from self.images(relative, (*ancestors, identity))
+            elif entry.name.startswith("."):
+                self.hidden += 1
+            elif relative.suffix.lower() in SUFFIXES:
+                yield relative
+            else:
+                self.others += 1

@@ -1,0 +1,117 @@
+"""EXIF and XMP of upright pixels: what the orientation was, and the same blocks without it.
+
+EXIF is edited in place, byte for byte, never parsed and written anew: maker notes hold offsets into the
+whole block and would break. Tag numbers are those of the Exif 2.32 standard (CIPA DC-008).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pipcli.images.image import Array
+
+_ORIENTATION = 0x0112
+_EXIF_FOLDER = 0x8769
+_PIXEL_WIDTH = 0xA002
+_PIXEL_HEIGHT = 0xA003
+_SHORT, _LONG = 3, 4
+
+_XMP_ORIENTATION = re.compile(
+    rb"""(tiff:Orientation\s*=\s*["']|<tiff:Orientation>)(\s*)([1-8])(\s*)(?=["'<])"""
+)
+
+
+class _Entry(NamedTuple):
+    """One number in a folder of tags, and where its value stands."""
+
+    tag: int
+    kind: int
+    offset: int
+    value: int
+
+
+def exif_orientation(exif: bytes | None) -> int:
+    """Orientation 1 to 8 that the EXIF block states; 1 where it states none or is damaged."""
+    if exif is None:
+        return 1
+    order = _byte_order(exif)
+    if order is None:
+        return 1
+    for entry in _entries(exif, order, _first_folder(exif, order)):
+        if entry.tag == _ORIENTATION and 1 <= entry.value <= 8:
+            return entry.value
+    return 1
+
+
+def upright_exif(exif: bytes) -> bytes:
+    """The block as it is right for upright, restored pixels.
+
+    Orientation becomes 1, the pixel dimensions are swapped where the orientation swapped the sides, and
+    the embedded thumbnail is unlinked: it shows the picture before it was turned and restored.
+    """
+    order = _byte_order(exif)
+    if order is None:
+        return exif
+    swapped = exif_orientation(exif) >= 5
+    block = bytearray(exif)
+    first = _first_folder(exif, order)
+    for entry in _entries(exif, order, first):
+        if entry.tag == _ORIENTATION:
+            _put(block, order, entry, 1)
+        elif entry.tag == _EXIF_FOLDER and swapped:
+            sides = [e for e in _entries(exif, order, entry.value) if e.tag in (_PIXEL_WIDTH, _PIXEL_HEIGHT)]
+            if len(sides) == 2 and all(e.kind == _LONG or e.value < 65536 for e in sides):
+                _put(block, order, sides[0], sides[1].value)
+                _put(block, order, sides[1], sides[0].value)
+    link = first + 2 + 12 * _count(exif, order, first)
+    if link + 4 <= len(block):
+        struct.pack_into(order + "I", block, link, 0)
+    return bytes(block)
+
+
+def upright_xmp(xmp: bytes) -> bytes:
+    """The XMP packet with its orientation, where it states one, set to 1; its length does not change."""
+    return _XMP_ORIENTATION.sub(rb"\g<1>\g<2>1\g<4>", xmp)
+
+
+def turn_upright(array: Array, orientation: int) -> Array:
+    """The H×W or H×W×C array turned and mirrored as the EXIF orientation 1 to 8 asks; a view."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array
+
+
+def _byte_order(exif: bytes) -> str | None:
+    """`struct`'s mark for the block's byte order, None where this is no TIFF structure."""
+    return {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
+
+
+def _first_folder(exif: bytes, order: str) -> int:
+    return int(struct.unpack_from(order + "I", exif, 4)[0]) if len(exif) >= 8 else len(exif)
+
+
+def _count(exif: bytes, order: str, folder: int) -> int:
+    return int(struct.unpack_from(order + "H", exif, folder)[0]) if folder + 2 <= len(exif) else 0
+
+
+def _entries(exif: bytes, order: str, folder: int) -> Iterator[_Entry]:
+    """The single whole numbers of the folder at an offset, as far as the block holds them."""
+    for index in range(_count(exif, order, folder)):
+        start = folder + 2 + 12 * index
+        if start + 12 > len(exif):
+            return
+        tag, kind, count = struct.unpack_from(order + "HHI", exif, start)
+        if count == 1 and kind in (_SHORT, _LONG):
+            value = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), exif, start + 8)[0]
+            yield _Entry(tag, kind, start + 8, value)
+
+
+def _put(block: bytearray, order: str, entry: _Entry, value: int) -> None:
+    struct.pack_into(order + ("H" if entry.kind == _SHORT else "I"), block, entry.offset, value)

@@ -1,0 +1,83 @@
+"""The table of file formats: how each is recognised, named, read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import PurePath
+
+from pipcli.images import jpeg, png
+from pipcli.images.image import Image
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format.
+
+    Args:
+        name: as users know it; stands in ``Metadata.format``.
+        suffixes: that name it, lower case with the dot; the first one is what new names get.
+        starts: what a file of this format starts with, one of these.
+        read: (whole file, largest number of pixels) → image; raises ImageError without the file's name.
+        encode: image → whole file; raises ImageError where the format cannot hold it.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    starts: tuple[bytes, ...]
+    read: Callable[[bytes, int], Image]
+    encode: Callable[[Image], bytes]
+
+
+FORMATS = (
+    Format("PNG", (".png",), (png.SIGNATURE,), png.read_png, png.encode_png),
+    Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), (jpeg.SIGNATURE,), jpeg.read_jpeg, jpeg.encode_jpeg),
+)
+
+SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
+"""Every suffix that names an image this version reads, lower case."""
+
+_STRANGERS = (
+    (b"GIF8", "a GIF file"),
+    (b"BM", "a BMP file"),
+    (b"II*\0", "a TIFF file"),
+    (b"MM\0*", "a TIFF file"),
+    (b"%PDF", "a PDF file"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 file"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
+    (b"\xff\x0a", "a JPEG XL file"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL file"),
+)
+"""What files start with that are often met and not read, so that the message can say what they are."""
+
+
+def format_of_content(data: bytes) -> Format | None:
+    """The format that a file's first bytes show, whatever its name; None for one that is not read."""
+    for format_ in FORMATS:
+        if data.startswith(format_.starts):
+            return format_
+    return None
+
+
+def format_of_name(path: str | PathLike[str]) -> Format | None:
+    """The format that a name's suffix stands for, in any case; None for any other suffix."""
+    suffix = PurePath(path).suffix.lower()
+    for format_ in FORMATS:
+        if suffix in format_.suffixes:
+            return format_
+    return None
+
+
+def describe_stranger(data: bytes) -> str:
+    """What a file that is of no known format is, as the end of the sentence "the file …"."""
+    if not data:
+        return "is empty"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "is a WebP file, which is not supported"
+    if data[4:8] == b"ftyp":
+        return "is an AVIF, HEIF or video file, which is not supported"
+    for start, kind in _STRANGERS:
+        if data.startswith(start):
+            return f"is {kind}, which is not supported"
+    return "is no image of a known format"

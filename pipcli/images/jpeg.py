@@ -1,0 +1,344 @@
+"""JPEG (ITU-T T.81, JFIF, Exif): grey and colour, baseline and progressive, 8 bits.
+
+Pillow codes the pixels; the segments around them are read and written here, so that what cannot be
+understood is still kept, and Pillow never warns about metadata that nobody asked it to read.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+from pipcli.errors import ImageError
+from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
+from pipcli.images.image import Array, Image, JpegCoding, Metadata
+from pipcli.images.limits import check_size
+
+SIGNATURE = b"\xff\xd8\xff"
+
+DEFAULT_QUALITY = 95
+"""Quality for images that come from no JPEG, with chroma at full resolution."""
+
+_START, _END, _SCAN, _TABLES, _COMMENT = 0xD8, 0xD9, 0xDA, 0xDB, 0xFE
+_APP0, _APP1, _APP2, _APP13, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_NEXT_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
+"""In coded data: any marker but a stuffed zero and the restart markers, which belong to the data."""
+
+_BUFFER_LOCK = Lock()
+"""Held while Pillow's one buffer size, common to all threads, is raised."""
+
+_EXIF = b"Exif\0\0"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_ICC = b"ICC_PROFILE\0"
+_PICTURES = b"MPF\0"
+_LARGEST_PAYLOAD = 65533
+
+_ZIGZAG = (
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,
+    7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31,
+    39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+)  # fmt: skip
+"""Place in row order of each entry in file order (T.81, figure A.6)."""
+
+
+class _Component(NamedTuple):
+    """One colour component of the frame."""
+
+    horizontal: int
+    vertical: int
+    table: int
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A JPEG file taken apart."""
+
+    width: int
+    height: int
+    bits: int
+    progressive: bool
+    components: tuple[_Component, ...]
+    tables: dict[int, tuple[int, ...]]
+    segments: tuple[tuple[int, bytes], ...]
+    bare: bytes
+
+
+def read_jpeg(data: bytes, max_pixels: int) -> Image:
+    """The image in a whole JPEG file, upright.
+
+    Raises:
+        ImageError: damaged, cut short, of a kind that is not supported, or larger than max_pixels; the
+            file's name is not in the message, the caller has it.
+    """
+    from PIL import JpegImagePlugin
+
+    stream = _take_apart(data)
+    check_size(stream.width, stream.height, max_pixels)
+    if stream.bits != 8:
+        raise ImageError(f"is a JPEG of {stream.bits} bits, only 8 are supported")
+    if len(stream.components) not in (1, 3):
+        raise ImageError(f"is a JPEG of {len(stream.components)} colours (CMYK), which is not supported yet")
+    try:
+        # Not Image.open: its own size limit warns, and ours is already checked.
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(stream.bare)) as decoder:
+            pixels = np.asarray(decoder)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"damaged JPEG: {error}") from error
+    if pixels.dtype != np.uint8 or pixels.shape[:2] != (stream.height, stream.width):
+        raise ImageError("damaged JPEG: the pixels do not match the header")
+
+    metadata = _metadata(stream)
+    orientation = exif_orientation(metadata.exif)
+    planes = turn_upright(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
+    return Image(np.ascontiguousarray(planes), metadata=_upright(metadata, orientation))
+
+
+def encode_jpeg(image: Image) -> bytes:
+    """The image as a JPEG file with its metadata, compressed as its source was where that was a JPEG.
+
+    Raises:
+        ImageError: JPEG cannot hold the image: more than 8 bits, transparency, more than 65535 pixels on a
+            side, or metadata too long for a segment.
+    """
+    if image.pixels.dtype != np.uint8:
+        raise ImageError(f"JPEG holds 8 bits, not pixels of {image.pixels.dtype}")
+    if image.alpha is not None:
+        raise ImageError("JPEG cannot hold transparency")
+    if max(image.height, image.width) > 65535:
+        raise ImageError(f"JPEG holds at most 65535 pixels a side, not {image.width}×{image.height}")
+    coded = _encode_pixels(image)
+    after_jfif = 2
+    if coded[2:4] == bytes([0xFF, _APP0]):
+        after_jfif += 2 + int.from_bytes(coded[4:6], "big")
+    return coded[:after_jfif] + b"".join(_metadata_segments(image.metadata)) + coded[after_jfif:]
+
+
+def _take_apart(data: bytes) -> _Stream:
+    """Segments, frame and tables of a file, walked from start to end marker."""
+    if not data.startswith(SIGNATURE):
+        raise ImageError("is no JPEG file")
+    tables: dict[int, tuple[int, ...]] = {}
+    segments: list[tuple[int, bytes]] = []
+    frame: tuple[int, bytes] | None = None
+    bare = [data[:2]]
+    position = 2
+    while True:
+        found = _NEXT_MARKER.search(data, position)
+        if found is None:
+            raise ImageError("JPEG is cut short")
+        start, marker = found.end() - 2, data[found.end() - 1]
+        position = found.end()
+        if marker == _END:
+            break
+        if marker in (_START, 0x01):  # these stand alone
+            continue
+        end = position + int.from_bytes(data[position : position + 2], "big")
+        if end < position + 2 or end > len(data):
+            raise ImageError("JPEG is cut short")
+        payload = data[position + 2 : end]
+        position = end
+        if _APP0 <= marker <= _APP15 or marker == _COMMENT:
+            segments.append((marker, payload))
+            if marker not in (_APP0, _APP14):  # these two tell the decoder what the colours are
+                continue
+        elif marker in _FRAMES and frame is None:
+            frame = marker, payload
+        elif marker == _TABLES:
+            tables |= _tables(payload)
+        elif marker == _SCAN:
+            next_marker = _NEXT_MARKER.search(data, position)
+            if next_marker is None:
+                raise ImageError("JPEG is cut short")
+            end = next_marker.end() - 2
+            position = end
+        bare.append(data[start:end])
+    if frame is None:
+        raise ImageError("damaged JPEG: it has no frame")
+    marker, payload = frame
+    if len(payload) < 6 or len(payload) < 6 + 3 * payload[5]:
+        raise ImageError("damaged JPEG: its frame header is cut short")
+    bits, height, width, count = struct.unpack_from(">BHHB", payload)
+    components = tuple(
+        _Component(payload[7 + 3 * i] >> 4, payload[7 + 3 * i] & 15, payload[8 + 3 * i]) for i in range(count)
+    )
+    bare.append(bytes([0xFF, _END]))
+    return _Stream(
+        width, height, bits, marker in _PROGRESSIVE, components, tables, tuple(segments), b"".join(bare)
+    )
+
+
+def _tables(payload: bytes) -> dict[int, tuple[int, ...]]:
+    """Quantisation tables of one segment by number, each in row order."""
+    tables = {}
+    position = 0
+    while position < len(payload):
+        wide, number = payload[position] >> 4, payload[position] & 15
+        size = 128 if wide else 64
+        entries = payload[position + 1 : position + 1 + size]
+        if len(entries) < size:
+            raise ImageError("damaged JPEG: a quantisation table is cut short")
+        in_file_order = struct.unpack(">64H", entries) if wide else tuple(entries)
+        table = [0] * 64
+        for place, entry in zip(_ZIGZAG, in_file_order, strict=True):
+            table[place] = entry
+        tables[number] = tuple(table)
+        position += 1 + size
+    return tables
+
+
+def _metadata(stream: _Stream) -> Metadata:
+    """Everything beside the pixels, as stored."""
+    exif = xmp = None
+    dpi = None
+    profile: dict[int, bytes] = {}
+    blocks: list[tuple[bytes, bytes]] = []
+    notes: list[str] = []
+    for marker, payload in stream.segments:
+        if marker == _APP0 and payload.startswith(b"JFIF\0") and len(payload) >= 12:
+            unit, x, y = struct.unpack_from(">BHH", payload, 7)
+            if unit in (1, 2) and x and y:
+                dpi = (x * (1.0, 2.54)[unit - 1], y * (1.0, 2.54)[unit - 1])
+        elif marker == _APP1 and payload.startswith(_EXIF[:5]) and exif is None:
+            exif = payload[len(_EXIF) :]
+        elif marker == _APP1 and payload.startswith(_XMP) and xmp is None:
+            xmp = payload[len(_XMP) :]
+        elif marker == _APP2 and payload.startswith(_ICC) and len(payload) > len(_ICC) + 2:
+            profile[payload[len(_ICC)]] = payload[len(_ICC) + 2 :]
+        elif marker == _APP2 and payload.startswith(_PICTURES):
+            notes.append("further pictures in the file (previews, gain map) are left out")
+        elif marker in (_APP13, _COMMENT) or (marker == _APP1 and payload.startswith(_LONG_XMP)):
+            blocks.append((bytes([marker]), payload))
+    return Metadata(
+        "JPEG",
+        icc=b"".join(profile[number] for number in sorted(profile)) or None,
+        exif=exif,
+        xmp=xmp,
+        dpi=dpi,
+        blocks=tuple(blocks),
+        jpeg=_coding(stream),
+        notes=tuple(notes),
+    )
+
+
+def _coding(stream: _Stream) -> JpegCoding | None:
+    """How the file was compressed; None where its tables are not all there."""
+    tables = [stream.tables.get(component.table) for component in stream.components]
+    known = tuple(table for table in tables if table is not None and all(table))
+    if len(known) < len(tables):
+        return None
+    ratios = {
+        (stream.components[0].horizontal / c.horizontal, stream.components[0].vertical / c.vertical)
+        for c in stream.components[1:]
+        if c.horizontal and c.vertical
+    }
+    # What Pillow cannot write (4:4:0, 4:1:1) is written with more chroma, never with less.
+    subsampling = "4:4:4"
+    if ratios == {(2.0, 1.0)}:
+        subsampling = "4:2:2"
+    elif ratios == {(2.0, 2.0)}:
+        subsampling = "4:2:0"
+    return JpegCoding(known, subsampling, stream.progressive)
+
+
+def _upright(metadata: Metadata, orientation: int) -> Metadata:
+    """The metadata, saying no more that the pixels are to be turned."""
+    coding, dpi = metadata.jpeg, metadata.dpi
+    if orientation >= 5:  # rows have become columns
+        dpi = (dpi[1], dpi[0]) if dpi else None
+        if coding:
+            turned = tuple(
+                tuple(table[8 * column + row] for row in range(8) for column in range(8))
+                for table in coding.quantisation
+            )
+            subsampling = "4:4:4" if coding.subsampling == "4:2:2" else coding.subsampling
+            coding = replace(coding, quantisation=turned, subsampling=subsampling)
+    return replace(
+        metadata,
+        exif=upright_exif(metadata.exif) if metadata.exif else None,
+        xmp=upright_xmp(metadata.xmp) if metadata.xmp else None,
+        dpi=dpi,
+        jpeg=coding,
+    )
+
+
+def _encode_pixels(image: Image) -> bytes:
+    """The compressed picture with a JFIF header and nothing else beside it."""
+    from PIL import Image as PillowImage
+
+    picture = PillowImage.fromarray(_squeezed(image.pixels))
+    dpi = tuple(min(65535, max(1, round(value))) for value in image.metadata.dpi or ()) or (0, 0)
+    coding = image.metadata.jpeg
+    out = io.BytesIO()
+    if coding is None or len(coding.quantisation) != image.channels:
+        picture.save(out, "JPEG", quality=DEFAULT_QUALITY, subsampling="4:4:4", dpi=dpi)
+        return out.getvalue()
+    tables = _distinct([list(table) for table in coding.quantisation])
+    subsampling = coding.subsampling if image.channels == 3 else -1
+    with _room_for(image) if coding.progressive else nullcontext():
+        picture.save(
+            out, "JPEG", qtables=tables, subsampling=subsampling, progressive=coding.progressive, dpi=dpi
+        )
+    return out.getvalue()
+
+
+@contextmanager
+def _room_for(image: Image) -> Iterator[None]:
+    """While this holds, Pillow's output buffer is large enough for any progressive file of the image.
+
+    libjpeg writes such a file in one go, and Pillow guesses its size, too small for noise at high quality.
+    No coefficient takes more than 26 bits; that is below 4 bytes.
+    """
+    from PIL import ImageFile
+
+    padded = (image.height + 15) * (image.width + 15) * image.channels
+    with _BUFFER_LOCK:
+        usual = ImageFile.MAXBLOCK
+        ImageFile.MAXBLOCK = max(usual, 4 * padded)
+        try:
+            yield
+        finally:
+            ImageFile.MAXBLOCK = usual
+
+
+def _distinct(tables: list[list[int]]) -> list[list[int]]:
+    """The tables, the third left out where it repeats the second: libjpeg then uses that for both."""
+    return tables[:2] if len(tables) == 3 and tables[1] == tables[2] else tables
+
+
+def _squeezed(pixels: Array) -> Array:
+    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+
+
+def _metadata_segments(metadata: Metadata) -> Iterator[bytes]:
+    """The segments to stand behind the JFIF header."""
+    if metadata.exif:
+        yield _segment(_APP1, _EXIF + metadata.exif)
+    if metadata.xmp:
+        yield _segment(_APP1, _XMP + metadata.xmp)
+    if metadata.icc:
+        size = _LARGEST_PAYLOAD - len(_ICC) - 2
+        parts = [metadata.icc[start : start + size] for start in range(0, len(metadata.icc), size)]
+        if len(parts) > 255:
+            raise ImageError(f"an ICC profile of {len(metadata.icc)} bytes does not fit into a JPEG")
+        for number, part in enumerate(parts, start=1):
+            yield _segment(_APP2, _ICC + bytes([number, len(parts)]) + part)
+    if metadata.format == "JPEG":
+        for kind, payload in metadata.blocks:
+            yield _segment(kind[0], payload)
+
+
+def _segment(marker: int, payload: bytes) -> bytes:
+    if len(payload) > _LARGEST_PAYLOAD:
+        raise ImageError(f"metadata of {len(payload)} bytes does not fit into a JPEG segment of 65533")
+    return bytes([0xFF, marker]) + struct.pack(">H", len(payload) + 2) + payload

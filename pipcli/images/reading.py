@@ -1,0 +1,54 @@
+"""Files → images. What a file is, its content says, not its name."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pipcli.errors import ImageError
+from pipcli.images.formats import describe_stranger, format_of_content
+from pipcli.images.image import Image
+from pipcli.images.limits import MAX_PIXELS
+from pipcli.images.naming import shown
+
+_HEAD = 64
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Does not wait: opening a named pipe would otherwise block until somebody writes to it."""
+
+
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Image:
+    """The image in a file, upright, in its stored type.
+
+    Args:
+        path: of a regular file.
+        max_pixels: refuse larger images, from their header, before decoding.
+
+    Raises:
+        ImageError: the file cannot be read, is no image of a known format, is damaged or cut short, is
+            animated, or is too large; one line that starts with the path.
+    """
+    name = shown(path)
+    try:
+        with open(os.open(path, _READ_ONLY), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ImageError(f"{name}: is no regular file")
+            head = file.read(_HEAD)
+            # A file of no known format may be of any size: it is not read further.
+            data = head + file.read() if format_of_content(head) else head
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(f"{name}: cannot be read: {reason}") from error
+    return decode_image(data, name, max_pixels=max_pixels)
+
+
+def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """The image in a file's bytes; name stands in messages. Else as `read_image`."""
+    format_ = format_of_content(data)
+    if format_ is None:
+        raise ImageError(f"{name}: {describe_stranger(data)}")
+    try:
+        return format_.read(data, max_pixels)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: does not fit into memory") from error
