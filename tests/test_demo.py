@@ -1,0 +1,81 @@
+"""The demo: its photographs are there, its degradations fixed and fitting, its pictures written and true."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+from torch import Tensor, nn
+
+from pipcli.cli.demo import (
+    HEIGHT,
+    SCENES,
+    WIDTH,
+    degrade_scene,
+    draw_outcomes,
+    load_photo,
+    photo_folder,
+    restore_scenes,
+)
+from pipcli.degradations import TASKS, Degradation
+from pipcli.images import Image, read_image
+from pipcli.inference.device import Precision
+from pipcli.inference.engine import Restorer
+
+
+class Darker(nn.Module):
+    """A model whose work is known: half the light, whatever ω says."""
+
+    stride = 1
+    degradations = tuple(Degradation)
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        return x / 2
+
+
+@pytest.fixture
+def restorer() -> Restorer:
+    return Restorer(Darker(), torch.device("cpu"), Precision.FP32)
+
+
+def test_each_task_has_one_scene():
+    assert [scene.task for scene in SCENES] == list(TASKS)
+    assert len({scene.photo for scene in SCENES}) == len(TASKS)
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.task)
+def test_photographs_are_cut_to_size_without_distortion(scene):
+    left, top, right, bottom = scene.box
+    assert (right - left) * HEIGHT == (bottom - top) * WIDTH
+    photo = load_photo(scene, photo_folder())
+    assert photo.pixels.shape[:2] == (HEIGHT, WIDTH)
+    assert photo.pixels.std() > 20
+
+
+# What the input may be worth: clearly bad, clearly not lost.
+WORTH = {"denoise": (19, 22), "derain": (17, 26), "dehaze": (10, 18), "deblur": (21, 30), "enhance": (6, 12)}
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.task)
+def test_degradations_are_repeatable_and_of_middling_strength(scene):
+    clean = load_photo(scene, photo_folder())
+    degraded = degrade_scene(scene, clean)
+    np.testing.assert_array_equal(degraded.pixels, degrade_scene(scene, clean).pixels)
+    low, high = WORTH[scene.task]
+    assert low < peak_signal_noise_ratio(clean.pixels, degraded.pixels) < high
+
+
+def test_files_hold_what_the_outcomes_say(tmp_path, restorer):
+    outcomes = list(restore_scenes(restorer, photo_folder(), tmp_path))
+    for outcome in outcomes:
+        task = outcome.scene.task
+        degraded, restored = (read_image(tmp_path / f"{task}-{s}.png") for s in ("degraded", "restored"))
+        np.testing.assert_array_equal(degraded.pixels, degrade_scene(outcome.scene, outcome.clean).pixels)
+        np.testing.assert_allclose(restored.pixels, degraded.pixels / 2, atol=0.51)
+        expected = peak_signal_noise_ratio(outcome.clean.pixels, restored.pixels)
+        assert outcome.restored_psnr == pytest.approx(expected, abs=1e-4)
+    sheet = draw_outcomes(outcomes)
+    assert isinstance(sheet, Image)
+    assert sheet.width > 3 * WIDTH
+    assert sheet.height > 5 * HEIGHT
