@@ -43,7 +43,7 @@ class HazeRanges:
     airlight: Interval = (0.7, 1.0)
     tint: float = 0.01
     occluders: int = 6
-    guided_chance: float = 0.5
+    guided_chance: float = 0.7
 
     def __post_init__(self) -> None:
         check_interval("beta", self.beta, 0.0, 10.0)
@@ -102,7 +102,7 @@ def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) ->
     direction = normal((batch, 3, 1, 1), generator)
     projection = F.avg_pool2d((clean * direction).sum(dim=1, keepdim=True), 5, 1, 2, count_include_pad=False)
     inside = projection > projection.mean(dim=(-2, -1), keepdim=True)
-    step = coin(one, ranges.guided_chance, generator) * uniform(one, (-0.25, 0.25), generator)
+    step = coin(one, ranges.guided_chance, generator) * uniform(one, (-0.35, 0.35), generator)
     depth = depth + step * inside
 
     for _ in range(ranges.occluders):
@@ -115,7 +115,7 @@ def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) ->
         box = torch.maximum(u.abs(), v.abs()) < 1
         blob = u.square() + v.square() < 1
         inside = torch.where(coin(one, 0.5, generator), box, blob)
-        inside = inside & coin(one, 0.6, generator)
+        inside = inside & coin(one, 0.5, generator)
         # In front of what it hides at its middle, with its own slope.
         own = uniform(one, (0.0, 0.9), generator) + uniform(one, (-0.1, 0.1), generator) * u
         depth = torch.where(inside, torch.minimum(own, depth), depth)

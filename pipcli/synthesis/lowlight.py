@@ -59,6 +59,16 @@ def darken(clean: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
     return gain[:, :, None, None] * clean.clamp(min=1e-6).pow(gamma[:, :, None, None])
 
 
+def draw_gain_gamma(
+    batch: int, ranges: LowLightRanges, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """(a, g) of each image, drawn jointly, each B×1 inside its interval."""
+    gamma = uniform((batch, 1), ranges.gamma, generator)
+    line = ranges.gain_at_zero + ranges.gain_slope * gamma
+    gain = (line + ranges.gain_spread * normal((batch, 1), generator)).exp().clamp(*ranges.gain)
+    return gain, gamma
+
+
 def degrade_lowlight(clean: Tensor, ranges: LowLightRanges, generator: torch.Generator) -> Tensor:
     """Take the light away, drawn anew for each image.
 
@@ -71,9 +81,7 @@ def degrade_lowlight(clean: Tensor, ranges: LowLightRanges, generator: torch.Gen
         B×3×H×W, multiples of 1/255 in [0, 1]: what is dark is stored with few steps, and that is part of it.
     """
     batch = clean.shape[0]
-    gamma = uniform((batch, 1), ranges.gamma, generator)
-    line = ranges.gain_at_zero + ranges.gain_slope * gamma
-    gain = (line + ranges.gain_spread * normal((batch, 1), generator)).exp().clamp(*ranges.gain)
+    gain, gamma = draw_gain_gamma(batch, ranges, generator)
     gain = gain * (ranges.gain_tint * normal((batch, 3), generator)).exp()
     gamma = gamma + ranges.gamma_tint * normal((batch, 3), generator)
     sigma = uniform((batch, 1, 1, 1), ranges.noise, generator) / 255

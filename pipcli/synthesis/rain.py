@@ -90,10 +90,9 @@ def streak_kernels(height: int, width: int, length: Tensor, thickness: Tensor, a
     across = columns * cosine - rows * sine
     # Ends fade over a fifth of the length: drops enter and leave the shutter's time, they are not cut.
     taper = (0.2 * length).clamp(min=1.0)
-    body = ((0.5 * length - along) / taper + 0.5).clamp_(0, 1)
+    body: Tensor = ((0.5 * length - along) / taper + 0.5).clamp_(0, 1)
     deviation = thickness / (2 * math.sqrt(2 * math.log(2)))
-    profile: Tensor = torch.exp(-0.5 * (across / deviation).square_())
-    return body * profile
+    return body * torch.exp(-0.5 * (across / deviation).square_())
 
 
 def streak_layers(seeds: Tensor, kernels: Tensor) -> Tensor:
