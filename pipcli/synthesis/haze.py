@@ -123,6 +123,8 @@ def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) ->
     least = depth.amin(dim=(-2, -1), keepdim=True)
     most = depth.amax(dim=(-2, -1), keepdim=True)
     relative = (depth - least) / (most - least).clamp(min=1e-6)
+    # Rooms show more of what is near than of what is far: half of the pixels lie in the nearest 0.37.
+    relative = relative * relative.sqrt()
 
     near = uniform(one, ranges.near, generator)
     far = uniform(one, ranges.far, generator)

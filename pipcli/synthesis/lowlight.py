@@ -59,9 +59,7 @@ def darken(clean: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
     return gain[:, :, None, None] * clean.clamp(min=1e-6).pow(gamma[:, :, None, None])
 
 
-def draw_gain_gamma(
-    batch: int, ranges: LowLightRanges, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def draw_gain_gamma(batch: int, ranges: LowLightRanges, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(a, g) of each image, drawn jointly, each B×1 inside its interval."""
     gamma = uniform((batch, 1), ranges.gamma, generator)
     line = ranges.gain_at_zero + ranges.gain_slope * gamma
