@@ -1,0 +1,75 @@
+"""The command line. The library raises; this room prints, and turns errors into exit codes.
+
+Only light modules are imported here; each command imports what it needs when it runs, so that
+``pipcli --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from pipcli import __version__
+from pipcli.cli.messages import complain
+from pipcli.cli.restore import restore
+from pipcli.errors import PipcliError
+
+INTERRUPTED = 130
+
+# The parser's own errors. typer took click in between its versions, so their module goes by two names.
+_ParserError: Any = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="pipcli",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (``sys.argv`` by default) and return its exit code.
+
+    Whatever a user can cause becomes one line on stderr; a traceback is a bug.
+    """
+    try:
+        code = app(arguments, prog_name="pipcli", standalone_mode=False)
+        sys.stdout.flush()
+    except PipcliError as error:
+        complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`). Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except _ParserError as error:
+        complain(error.format_message())
+        return error.exit_code
+    return int(code or 0)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"pipcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Restore photographs: remove noise, rain, haze and blur, and brighten dark pictures."""
+
+
+app.command("restore")(restore)

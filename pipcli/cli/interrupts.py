@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM: the first lets the work in hand be finished, the second ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def deferred_interrupts(promise: str) -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether to stop.
+
+    The first signal is only noted, and ``promise`` (what will still be done) is said on stderr. The second
+    raises KeyboardInterrupt. On leaving, the handlers are as they were.
+    """
+    stopping = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            raise KeyboardInterrupt
+        stopping = True
+        # Not print: the signal may have come in the middle of one, and buffered streams are not reentrant.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\npipcli: {promise}\n".encode())
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Running a model on whole images: device and precision, tiles, numeric guard."""
