@@ -87,11 +87,11 @@ def test_with_pixels_keeps_the_rest():
     ],
 )
 def test_wrong_arrays_are_refused(pixels, alpha):
-    with pytest.raises(ValueError, match="pixels|alpha"):
+    with pytest.raises(ValueError, match=r"pixels|alpha"):
         Image(pixels, alpha)
 
 
 @pytest.mark.parametrize("arguments", [((), "4:1:1"), (((1,) * 63,), "4:4:4"), (((0, *(1,) * 63),), "4:4:4")])
 def test_wrong_jpeg_coding_is_refused(arguments):
-    with pytest.raises(ValueError, match="subsampling|64 entries"):
+    with pytest.raises(ValueError, match=r"subsampling|64 entries"):
         JpegCoding(*arguments)

@@ -66,6 +66,14 @@ def _identity(path: Path) -> _Identity | None:
     return status.st_dev, status.st_ino
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is, or leads to, a folder; a link to itself leads nowhere."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 class _Walk:
     """The counts of one walk."""
 
@@ -87,7 +95,7 @@ class _Walk:
             return
         for entry in entries:
             relative = folder / entry.name
-            if entry.is_dir():
+            if _is_folder(entry):
                 identity = _identity(self.root / relative)
                 if identity in self.excluded:
                     continue

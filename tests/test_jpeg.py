@@ -1,0 +1,258 @@
+"""JPEG: pixels against Pillow, compression and metadata kept, orientation, damage."""
+
+import io
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from PIL import ImageCms, ImageOps, TiffImagePlugin
+
+from pipcli.errors import ImageError
+from pipcli.images import Image, Metadata, decode_image, encode_image
+
+HEIGHT, WIDTH = 45, 70
+
+
+def scene(channels: int = 3) -> PillowImage.Image:
+    """A smooth picture that no turn or mirror leaves as it is."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    planes = np.stack([3 * x, 4 * y, 2 * x + y], axis=2).astype(np.uint8)
+    picture = PillowImage.fromarray(planes)
+    return picture if channels == 3 else picture.convert("L")
+
+
+def pillow_jpeg(picture: PillowImage.Image, **options: object) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def opened(data: bytes) -> PillowImage.Image:
+    picture = PillowImage.open(io.BytesIO(data))
+    picture.load()
+    return picture
+
+
+def segment(marker: int, payload: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(payload) + 2) + payload
+
+
+def with_segments(data: bytes, *segments: bytes) -> bytes:
+    """The file with further segments behind its start and JFIF header."""
+    at = 4 + struct.unpack_from(">H", data, 4)[0]
+    return data[:at] + b"".join(segments) + data[at:]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_pixels_are_those_of_pillow(channels, progressive):
+    data = pillow_jpeg(scene(channels), progressive=progressive)
+    image = decode_image(data, "x.jpg")
+    assert image.pixels.dtype == np.uint8
+    assert image.alpha is None
+    expected = np.asarray(opened(data)).reshape(HEIGHT, WIDTH, channels)
+    np.testing.assert_array_equal(image.pixels, expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("quality", [10, 75, 100])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_it_is_compressed_as_its_source_was(channels, quality, subsampling, progressive):
+    source = pillow_jpeg(scene(channels), quality=quality, subsampling=subsampling, progressive=progressive)
+    written = encode_image(decode_image(source, "x.jpg"))
+    before, after = opened(source), opened(written)
+    assert after.quantization == before.quantization
+    if channels == 3:
+        assert after.layer == before.layer
+    assert after.info.get("progressive") == before.info.get("progressive")
+    difference = np.asarray(after).astype(int) - np.asarray(before)
+    assert np.abs(difference).mean() < 2
+
+
+def test_three_different_tables_are_kept():
+    tables = [[step + i // 8 for i in range(64)] for step in (3, 9, 17)]
+    written = encode_image(decode_image(pillow_jpeg(scene(), qtables=tables, subsampling=0), "x.jpg"))
+    assert opened(written).quantization == dict(enumerate(tables))
+
+
+def test_tables_beyond_a_byte_are_kept():
+    tables = [[1] * 62 + [300, 4000]]
+    written = encode_image(decode_image(pillow_jpeg(scene(), qtables=tables), "x.jpg"))
+    assert list(opened(written).quantization.values()) == tables * len(opened(written).quantization)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_noise_at_the_finest_tables_fits_the_buffer(progressive, capfd):
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    image = decode_image(pillow_jpeg(scene(), quality=100, subsampling=0, progressive=progressive), "x.jpg")
+    data = encode_image(Image(noise, metadata=image.metadata))
+    assert np.abs(np.asarray(opened(data)).astype(int) - noise).max() <= 4
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_came_from_no_jpeg_is_written_well():
+    source = np.asarray(scene())
+    data = encode_image(Image(source, metadata=Metadata("PNG", dpi=(96, 96))), "jpeg")
+    difference = np.asarray(opened(data)).astype(float) - source
+    assert np.sqrt(np.mean(difference**2)) < 2
+    assert opened(data).layer[0][1:3] == opened(data).layer[1][1:3] == (1, 1)
+    assert opened(data).info["dpi"] == (96, 96)
+
+
+def test_metadata_survives():
+    exif = PillowImage.Exif()
+    exif[0x010F] = "a maker"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    long_profile = profile + bytes(100_000)  # needs two segments
+    source = pillow_jpeg(
+        scene(), exif=exif, icc_profile=long_profile, xmp=b"<x:xmpmeta/>", dpi=(300, 150), comment=b"hello"
+    )
+    iptc = segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0")
+    source = with_segments(source, iptc)
+    image = decode_image(source, "x.jpg")
+    assert image.metadata.icc == long_profile
+    assert image.metadata.xmp == b"<x:xmpmeta/>"
+    assert image.metadata.dpi == (300, 150)
+    assert image.metadata.notes == ()
+
+    written = encode_image(image)
+    again = opened(written)
+    assert again.getexif()[0x010F] == "a maker"
+    assert again.info["icc_profile"] == long_profile
+    assert again.info["xmp"] == b"<x:xmpmeta/>"
+    assert again.info["dpi"] == (300, 150)
+    assert again.info["comment"] == b"hello"
+    assert again.info["photoshop"] == opened(source).info["photoshop"]
+    assert decode_image(written, "x.jpg").metadata == image.metadata
+
+
+def test_density_in_centimetres_becomes_inches():
+    data = bytearray(pillow_jpeg(scene(), dpi=(100, 50)))
+    data[13] = 2
+    assert decode_image(bytes(data), "x.jpg").metadata.dpi == pytest.approx((254, 127))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_orientation_is_applied_once(orientation, byte_order):
+    exif = PillowImage.Exif()
+    exif.endian = byte_order
+    exif[0x0112] = orientation
+    exif[0x8769] = {0xA002: WIDTH, 0xA003: HEIGHT, 0x9003: "2020:02:02 02:02:02"}
+    xmp = f'<x:xmpmeta><r tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
+    tables = [[1 + row for row in range(8) for _ in range(8)], [2] * 64]
+    source = pillow_jpeg(scene(), exif=exif, xmp=xmp, dpi=(300, 150), qtables=tables, subsampling="4:2:2")
+    image = decode_image(source, "x.jpg")
+    expected = ImageOps.exif_transpose(opened(source))
+    np.testing.assert_array_equal(image.pixels, np.asarray(expected))
+    assert image.metadata.dpi == ((300, 150) if orientation < 5 else (150, 300))
+    assert image.metadata.xmp == xmp.replace(f'"{orientation}"'.encode(), b'"1"')
+
+    again = opened(encode_image(image))
+    assert again.size == expected.size
+    assert again.getexif()[0x0112] == 1
+    folder = again.getexif().get_ifd(0x8769)
+    assert (folder[0xA002], folder[0xA003]) == expected.size
+    assert folder[0x9003] == "2020:02:02 02:02:02"
+    # The horizontal steps of the tables follow the picture, and chroma loses no more than it had.
+    turned = tables[0] if orientation < 5 else np.reshape(tables[0], (8, 8)).T.ravel().tolist()
+    assert again.quantization[0] == turned
+    assert again.layer[0][1:3] == ((2, 1) if orientation < 5 else (1, 1))
+    assert np.abs(np.asarray(again).astype(int) - np.asarray(expected)).max() < 16
+
+
+def test_the_embedded_thumbnail_goes_since_it_shows_the_old_picture():
+    # One tag (the maker), then a second folder with one tag that says where a thumbnail stands.
+    first = struct.pack("<HHHI4sI", 1, 0x010F, 2, 4, b"abc\0", 26)
+    second = struct.pack("<HHHIII", 1, 0x0201, 4, 1, 44, 0)
+    source = with_segments(
+        pillow_jpeg(scene()), segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + first + second + b"picture")
+    )
+
+    def first_folder(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+        block = io.BytesIO(opened(data).info["exif"][6:])
+        folder = TiffImagePlugin.ImageFileDirectory_v2(block.read(8))
+        folder.load(block)
+        return folder
+
+    written = encode_image(decode_image(source, "x.jpg"))
+    assert first_folder(source).next == 26
+    assert first_folder(written).next == 0
+    assert first_folder(written)[0x010F] == "abc"
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"II", b"junkjunkjunk", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\1"]
+)
+def test_damaged_exif_does_no_harm(exif):
+    source = with_segments(pillow_jpeg(scene()), segment(0xE1, b"Exif\0\0" + exif))
+    image = decode_image(source, "x.jpg")
+    np.testing.assert_array_equal(image.pixels, np.asarray(opened(pillow_jpeg(scene()))))
+    assert image.metadata.exif == (exif or None)
+    encode_image(image)
+
+
+def test_further_pictures_are_left_out_and_said_so():
+    source = with_segments(pillow_jpeg(scene()), segment(0xE2, b"MPF\0II*\0"))
+    image = decode_image(source + pillow_jpeg(scene()), "x.jpg")
+    assert image.metadata.notes == ("further pictures in the file (previews, gain map) are left out",)
+    assert b"MPF\0" not in encode_image(image)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_every_truncation_is_refused(progressive):
+    data = pillow_jpeg(scene().resize((24, 17)), progressive=progressive)
+    for length in range(1, len(data)):
+        with pytest.raises(ImageError, match=r"^x\.jpg: "):
+            decode_image(data[:length], "x.jpg")
+
+
+def test_a_tail_of_zeros_is_refused():
+    data = pillow_jpeg(scene())
+    with pytest.raises(ImageError, match="cut short"):
+        decode_image(data[:-300] + bytes(300), "x.jpg")
+
+
+def test_bytes_behind_the_end_do_not_matter():
+    data = pillow_jpeg(scene())
+    np.testing.assert_array_equal(
+        decode_image(data + b"more", "x.jpg").pixels, decode_image(data, "x.jpg").pixels
+    )
+
+
+def test_cmyk_is_refused():
+    with pytest.raises(ImageError, match="4 colours"):
+        decode_image(pillow_jpeg(scene().convert("CMYK")), "x.jpg")
+
+
+def test_size_is_checked_before_decoding():
+    data = pillow_jpeg(scene())
+    at = data.index(b"\xff\xc0") + 5
+    with pytest.raises(ImageError, match="65535×65535 pixels, the limit is 500000000"):
+        decode_image(data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :], "x.jpg")
+    with pytest.raises(ImageError, match="70×45 pixels, the limit is 3149"):
+        decode_image(data, "x.jpg", max_pixels=HEIGHT * WIDTH - 1)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (Image(np.zeros((2, 2, 3), np.uint16)), "8 bits"),
+        (Image(np.zeros((2, 2, 3), np.float32)), "8 bits"),
+        (Image(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)), "transparency"),
+        (Image(np.zeros((65536, 1, 1), np.uint8)), "65535"),
+        (Image(np.zeros((2, 2, 1), np.uint8), metadata=Metadata(exif=bytes(70_000))), "does not fit"),
+    ],
+)
+def test_what_jpeg_cannot_hold_is_refused(image, reason):
+    with pytest.raises(ImageError, match=reason):
+        encode_image(image, "JPEG")
+
+
+def test_a_grey_image_with_tables_of_a_colour_one_is_written():
+    colour = decode_image(pillow_jpeg(scene()), "x.jpg")
+    grey = Image(np.asarray(scene(1))[:, :, None], metadata=replace(colour.metadata))
+    assert opened(encode_image(grey)).mode == "L"
