@@ -1,0 +1,80 @@
+"""``pipcli train``: a recipe and a folder of photographs in, weights out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipcli.cli.messages import say
+from pipcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipcli.training.loop import Progress
+
+
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one of the package's recipes."),
+    ],
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder with photos/, lol/{low,high}/ and frames/<scene>/.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run: log, checkpoint, weights.")],
+    minutes: Annotated[
+        float | None, typer.Option(help="Length of the run, in place of the recipe's.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Length of the run in optimiser steps.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option(metavar="WEIGHTS", help="Start from these; what they lack starts without effect."),
+    ] = None,
+) -> None:
+    """Train a model. Under torchrun, several processes share the work.
+
+    The learning rate reaches zero when the minutes (or steps) end. SIGTERM and Ctrl-C end the run with a
+    checkpoint, from which --resume goes on.
+    """
+    from pipcli.training.recipe import load_recipe
+
+    chosen = load_recipe(recipe)
+    if minutes is not None and steps is not None:
+        raise UsageError("--minutes and --steps exclude each other")
+    for name, value in (("--minutes", minutes), ("--steps", steps)):
+        if value is not None and value <= 0:
+            raise UsageError(f"{name} is {value}: it must be above 0")
+    if minutes is not None:
+        chosen = dataclasses.replace(chosen, minutes=minutes, steps=0)
+    elif steps is not None:
+        chosen = dataclasses.replace(chosen, minutes=0.0, steps=steps)
+
+    from tqdm import tqdm
+
+    from pipcli.training.loop import train as run
+
+    chief = os.environ.get("RANK", "0") == "0"
+    hidden = not (chief and sys.stderr.isatty())
+    form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=1.0, file=sys.stderr, disable=hidden, bar_format=form) as bar:
+
+        def report(progress: Progress) -> None:
+            bar.update(progress.done - bar.n)
+            bar.set_postfix_str(
+                f"step {progress.step}, loss {progress.loss:.4f}, {progress.crops_per_second:.1f} images/s"
+            )
+            if progress.validation and chief:
+                scores = "  ".join(f"{name} {value:.2f}" for name, value in progress.validation.items())
+                bar.clear()
+                say(f"{progress.minutes:.0f} min, step {progress.step}: {scores} dB")
+
+        weights = run(chosen, data, out, resume=resume, init=init, report=report)
+    if chief:
+        say(f"weights are in {weights}" if weights.exists() else f"stopped; go on with --resume from {out}")

@@ -1,0 +1,125 @@
+"""Weights files: safetensors that describe themselves, loaded strictly.
+
+The metadata of a file holds one JSON text under ``pipcli``: the architecture, its configuration (with the
+degradations that ω's entries stand for), the record of its training, and the licence of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from pipcli.configuration import from_mapping, to_mapping
+from pipcli.errors import ModelError
+from pipcli.models.unet import UNet, UNetConfig
+
+FORMAT = 1
+ARCHITECTURES: Mapping[str, tuple[type[nn.Module], type[Any]]] = {"unet": (UNet, UNetConfig)}
+"""Architecture's word → its class and its configuration's."""
+
+
+def build_model(architecture: str, numbers: Mapping[str, Any]) -> nn.Module:
+    """A new model from an architecture's word and its configuration as plain numbers.
+
+    Raises:
+        ValueError: no such architecture, or numbers that its configuration refuses.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}: choose from {', '.join(ARCHITECTURES)}")
+    model_class, config_class = ARCHITECTURES[architecture]
+    return model_class(from_mapping(config_class, numbers))
+
+
+def architecture_of(model: nn.Module) -> str:
+    """The word of a model's architecture."""
+    for word, (model_class, _) in ARCHITECTURES.items():
+        if type(model) is model_class:
+            return word
+    raise ValueError(f"{type(model).__name__} is no architecture of this program")
+
+
+def save_weights(
+    model: nn.Module, path: Path, training: Mapping[str, Any], dtype: torch.dtype = torch.float16
+) -> None:
+    """Write a model's weights and all that is needed to build it again; whole or not at all.
+
+    Args:
+        training: what should be known of how the weights came about; plain JSON values.
+        dtype: stored type of the weights.
+    """
+    record = {
+        "format": FORMAT,
+        "architecture": architecture_of(model),
+        "config": to_mapping(model.config),
+        "training": dict(training),
+        "licence": "Apache-2.0",
+    }
+    tensors = {
+        name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()
+    }
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(tensors, temporary, metadata={"pipcli": json.dumps(record, ensure_ascii=False)})
+    os.replace(temporary, path)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a weights file says of itself.
+
+    Raises:
+        ModelError: the file is missing, damaged, or not one of this program's.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise ModelError(f"weights {path} do not exist") from None
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"weights {path} cannot be read: {error}") from None
+    if "pipcli" not in metadata:
+        raise ModelError(f"weights {path} do not describe a pipcli model")
+    record: dict[str, Any] = json.loads(metadata["pipcli"])
+    if record.get("format") != FORMAT:
+        raise ModelError(f"weights {path} have format {record.get('format')}: this version reads {FORMAT}")
+    return record
+
+
+def load_weights(path: Path) -> nn.Module:
+    """The model that a weights file describes, in float32 on the CPU, ready for use.
+
+    Raises:
+        ModelError: the file is missing or damaged, or does not fit the model that it names.
+    """
+    record = read_record(path)
+    try:
+        model = build_model(record["architecture"], record["config"])
+        model.load_state_dict(read_tensors(path))
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(f"weights {path} do not fit the model they name: {error}") from None
+    return model.eval()
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a weights file, in float32 on the CPU."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"weights {path} cannot be read: {error}") from None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

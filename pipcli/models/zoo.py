@@ -1,0 +1,100 @@
+"""The models by name: one literal table, and where their weights are found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipcli.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEFAULT_MODEL = "pip-unet"
+WEIGHTS_VARIABLE = "PIPCLI_WEIGHTS"
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """One shipped model.
+
+    Attributes:
+        architecture: word of its architecture; its numbers travel in the weights file.
+        file: name of the weights file.
+        sha256: of that file as shipped.
+        summary: what it is for, in a few words.
+    """
+
+    architecture: str
+    file: str
+    sha256: str
+    summary: str
+
+
+MODELS: Mapping[str, ZooEntry] = {
+    "pip-unet": ZooEntry(
+        architecture="unet",
+        file="pip-unet.safetensors",
+        sha256="0000000000000000000000000000000000000000000000000000000000000000",
+        summary="flagship, all five degradations",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LocatedWeights:
+    """A weights file and whether its hash is fixed by the table (files of one's own are exempt)."""
+
+    path: Path
+    expected_sha256: str | None
+
+
+def locate(name_or_path: str) -> LocatedWeights:
+    """Where the weights of a model lie: by name in the table, else as a path.
+
+    A name is looked up in the folder $PIPCLI_WEIGHTS first (whatever lies there is taken as it is), then in
+    the installed package, then beside it in a checkout.
+
+    Raises:
+        ModelError: neither a name nor a file, or the weights are not where they should be.
+    """
+    entry = MODELS.get(name_or_path)
+    if entry is None:
+        path = Path(name_or_path)
+        if path.is_file():
+            return LocatedWeights(path, None)
+        raise ModelError(f"model {name_or_path} is neither a weights file nor one of {', '.join(MODELS)}")
+    override = os.environ.get(WEIGHTS_VARIABLE)
+    if override and (path := Path(override) / entry.file).is_file():
+        return LocatedWeights(path, None)
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "weights", package.parent / "weights"):
+        if (folder / entry.file).is_file():
+            return LocatedWeights(folder / entry.file, entry.sha256)
+    raise ModelError(f"weights {entry.file} of model {name_or_path} are missing from {package / 'weights'}")
+
+
+def load_model(name_or_path: str = DEFAULT_MODEL) -> nn.Module:
+    """A model by name or weights file: float32, on the CPU, ready for use.
+
+    Returns:
+        ``model(x, omega) -> y`` with x and y B×3×H×W, x in [0, 1], omega B×T; ``model.degradations`` says
+        what omega's entries stand for.
+
+    Raises:
+        ModelError: no such model, or weights that are missing, damaged, or not those of the table.
+    """
+    from pipcli.models.checkpoint import load_weights, sha256_of
+
+    located = locate(name_or_path)
+    if located.expected_sha256 is not None:
+        found = sha256_of(located.path)
+        if found != located.expected_sha256:
+            raise ModelError(
+                f"weights {located.path} have sha256 {found}, expected {located.expected_sha256}: "
+                "the file is damaged or was replaced"
+            )
+    return load_weights(located.path)

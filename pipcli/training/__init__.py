@@ -1,0 +1,1 @@
+"""Training: recipes, photographs in memory, one loop."""

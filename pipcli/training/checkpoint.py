@@ -1,0 +1,69 @@
+"""Checkpoints to resume from: model, average and optimiser, in safetensors shards, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipcli.errors import ModelError
+
+SHARD_BYTES = 14_000_000
+"""Files stay below 15 MB, so that every store and transfer takes them."""
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write ``folder/checkpoint``, replacing an older one only when the new one is complete.
+
+    Args:
+        tensors: by name; a tensor larger than a shard has a shard to itself.
+        state: plain JSON values: step, minutes, best figure.
+    """
+    temporary, final, old = (
+        folder / name for name in (".checkpoint.tmp", "checkpoint", ".checkpoint.old.tmp")
+    )
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    shard: dict[str, Tensor] = {}
+    shards = size = 0
+    for name, tensor in tensors.items():
+        if shard and size + tensor.nbytes > SHARD_BYTES:
+            save_file(shard, temporary / f"{shards:03}.safetensors")
+            shards, size, shard = shards + 1, 0, {}
+        shard[name] = tensor.detach().cpu().contiguous()
+        size += tensor.nbytes
+    save_file(shard, temporary / f"{shards:03}.safetensors")
+    (temporary / "state.json").write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(temporary, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and state of the checkpoint under ``folder``.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    final = folder / "checkpoint"
+    if not final.exists() and (folder / ".checkpoint.old.tmp").exists():
+        # The program was killed between the two renames; the older checkpoint is whole.
+        final = folder / ".checkpoint.old.tmp"
+    try:
+        state: dict[str, Any] = json.loads((final / "state.json").read_text(encoding="utf-8"))
+        tensors: dict[str, Tensor] = {}
+        for shard in sorted(final.glob("*.safetensors")):
+            tensors.update(load_file(shard))
+    except FileNotFoundError:
+        raise ModelError(f"no checkpoint to resume from in {folder}") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"checkpoint {final} cannot be read: {error}") from None
+    return tensors, state

@@ -1,0 +1,16 @@
+"""What training minimises beside L1 in pixels and L_ddl (which stands with the prompts, ``models/pip.py``)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def fft_l1(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of the orthonormal 2-D Fourier transforms, B×3×H×W in float32.
+
+    Real and imaginary parts count apart. With the orthonormal transform white errors weigh about as much as
+    in pixels, whatever the crop's size.
+    """
+    spectrum = torch.fft.rfft2(output - target, norm="ortho")
+    return torch.view_as_real(spectrum).abs().mean()

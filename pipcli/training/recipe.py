@@ -1,0 +1,173 @@
+"""A training recipe: a small TOML file, checked against frozen dataclasses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipcli.configuration import from_mapping
+from pipcli.degradations import Degradation
+from pipcli.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).with_name("recipes")
+"""The recipes that the package carries; ``pipcli train NAME`` finds them without a path."""
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}: it must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the run.
+
+    Attributes:
+        until: share of the run at which the stage ends; the last one's is 1.
+        crop: side of the square crops in pixels, a multiple of 8.
+        batch: crops of each degradation in every batch of every process.
+    """
+
+    until: float
+    crop: int
+    batch: dict[Degradation, int]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.until <= 1:
+            raise ValueError(f"until is {self.until}: it must lie in (0, 1]")
+        if self.crop < 16 or self.crop % 8:
+            raise ValueError(f"crop is {self.crop}: it must be a multiple of 8 of at least 16")
+        if not self.batch or min(self.batch.values()) < 0 or sum(self.batch.values()) < 1:
+            raise ValueError("batch must name a count of at least 0 for each degradation, and one above it")
+
+
+@dataclass(frozen=True)
+class DataShares:
+    """How the crops of a batch come about.
+
+    Attributes:
+        smallest_scale: photos are scaled down by a factor drawn between this and 1.
+        jitter: share of photo crops with changed gamma and colour.
+        real_lowlight: share of low-light crops taken from real pairs.
+        real_blur: share of blurred crops averaged from video frames.
+        clean: share of crops left clean under the weights of another degradation; the target is the input.
+        other_prompt: share of degraded crops shown with the prompt of a degradation that they do not have;
+            the target is the input. It teaches that ω, not the look of the image, says what to remove.
+        two: share of crops with two degradations, and both in ω.
+        dmix: share of batches put through DMIX (supplement C.2).
+    """
+
+    smallest_scale: float = 0.5
+    jitter: float = 0.5
+    real_lowlight: float = 0.67
+    real_blur: float = 0.5
+    clean: float = 0.0
+    other_prompt: float = 0.0
+    two: float = 0.0
+    dmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.25 <= self.smallest_scale <= 1:
+            raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.25, 1]")
+        for name in ("jitter", "real_lowlight", "real_blur", "clean", "other_prompt", "two", "dmix"):
+            _check_share(name, getattr(self, name))
+        if self.clean + self.other_prompt + self.two > 1:
+            raise ValueError("clean, other_prompt and two together exceed 1")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """L1 has weight 1; beside it FFT-L1 (orthonormal transform) and L_ddl (Eq. 4)."""
+
+    fft: float = 1.0
+    decoupling: float = 0.002
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """AdamW, its clipping and the moving average of the weights.
+
+    Attributes:
+        warmup: steps of linear warm-up.
+        decay_from: share of the run after which the learning rate falls along a cosine, to zero at the end.
+        ema: decay of the exponential moving average, per step.
+    """
+
+    learning_rate: float = 5e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    warmup: int = 100
+    decay_from: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.998
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.clip <= 0:
+            raise ValueError("learning_rate and clip must be positive")
+        _check_share("decay_from", self.decay_from)
+        _check_share("ema", self.ema)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a training run is: model, data, losses, optimiser, length.
+
+    Attributes:
+        architecture: word of the architecture, such as ``unet``.
+        model: its configuration, as plain numbers.
+        minutes: length of the run; 0 where ``steps`` rules.
+        steps: length in optimiser steps; 0 where ``minutes`` rules.
+        checkpoint_minutes: between checkpoints, each with a validation.
+        seed: of every draw; a step's draws depend on seed, step and process alone.
+    """
+
+    architecture: str
+    model: dict[str, Any]
+    stages: tuple[Stage, ...]
+    minutes: float = 0.0
+    steps: int = 0
+    checkpoint_minutes: float = 5.0
+    seed: int = 0
+    compile: bool = False
+    data: DataShares = field(default_factory=DataShares)
+    loss: LossWeights = field(default_factory=LossWeights)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+
+    def __post_init__(self) -> None:
+        ends = [stage.until for stage in self.stages]
+        if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
+            raise ValueError(f"stages end at {ends}: they must rise to 1")
+        if self.minutes < 0 or self.steps < 0:
+            raise ValueError("minutes and steps must not be negative")
+
+    def stage_at(self, progress: float) -> Stage:
+        """The stage of the run at ``progress`` in [0, 1]."""
+        return next((stage for stage in self.stages if progress < stage.until), self.stages[-1])
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of a TOML file, or one of the package's by its name.
+
+    Raises:
+        UsageError: no such file, no valid TOML, or an entry that does not fit; names file and entry.
+    """
+    path = Path(name)
+    if not path.exists():
+        carried = RECIPES / f"{name}.toml"
+        if not carried.exists():
+            names = ", ".join(sorted(found.stem for found in RECIPES.glob("*.toml")))
+            raise UsageError(f"recipe {name} is neither a file nor one of the package's: {names}")
+        path = carried
+    try:
+        values: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return from_mapping(Recipe, values)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
+        raise UsageError(f"recipe {path}: {error}") from None

@@ -1,0 +1,112 @@
+"""Validation on held-out photographs: fixed degraded crops, the same in every run and on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipcli.degradations import Degradation
+from pipcli.synthesis import SynthesisRanges, average_frames, degrade
+from pipcli.synthesis.noise import NoiseRanges
+from pipcli.training.data import FEWEST_FRAMES, MOST_FRAMES, Crops, Photographs, PixelBank
+
+SIZE = 256
+COUNT = 8
+SIGMA = 25.0
+SEED = 20260
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Fixed crops of one kind: degraded and clean, COUNT×3×SIZE×SIZE on the CPU, and what ails them."""
+
+    degradation: Degradation
+    degraded: Tensor
+    clean: Tensor
+
+
+def make_validation(held_out: Photographs, degradations: Sequence[Degradation]) -> dict[str, ValidationSet]:
+    """The validation sets, by name: one synthetic set a degradation, and real ones for blur and low light.
+
+    All is drawn on the CPU, so that the sets do not depend on the training device.
+    """
+    sets: dict[str, ValidationSet] = {}
+    noise = NoiseRanges((SIGMA, SIGMA), poisson_chance=0.0, grey_chance=0.0, eight_bit_chance=1.0)
+    ranges = SynthesisRanges(noise=noise)
+    photos = _spread(held_out.photos)
+    for degradation in degradations:
+        generator = torch.Generator().manual_seed(SEED)
+        degraded = degrade(photos, degradation, ranges, generator)
+        sets[str(degradation)] = ValidationSet(degradation, degraded, photos)
+    if Degradation.BLUR in degradations and len(held_out.first_frames):
+        sets["blur-frames"] = _frames(held_out)
+    if Degradation.LOWLIGHT in degradations and len(held_out.low):
+        low, high = _spread(held_out.low), _spread(held_out.high)
+        sets["lowlight-real"] = ValidationSet(Degradation.LOWLIGHT, low, high)
+    return sets
+
+
+def _centre(bank: PixelBank, image: Tensor) -> Crops:
+    size = min(SIZE, bank.shortest)
+    top, left = (bank.heights[image] - size) // 2, (bank.widths[image] - size) // 2
+    return Crops(image, top, left, torch.zeros_like(image))
+
+
+def _spread(bank: PixelBank) -> Tensor:
+    """The middles of COUNT images spread evenly over a bank."""
+    image = torch.linspace(0, len(bank) - 1, min(COUNT, len(bank)), device=bank.starts.device).long()
+    return bank.read(_centre(bank, image), min(SIZE, bank.shortest)).cpu()
+
+
+def _frames(held_out: Photographs) -> ValidationSet:
+    """Averages of 7 to 13 frames, plain and in linear light in turn, at places spread over the picture."""
+    bank, device = held_out.frames, held_out.first_frames.device
+    size = min(SIZE, bank.shortest)
+    share = torch.linspace(0, 1, COUNT, device=device)
+    start = held_out.first_frames[(share * (len(held_out.first_frames) - 1)).long()]
+    left = (share * (bank.widths[start] - size)).long()
+    top = ((1 - share) * (bank.heights[start] - size)).long()
+    upright = torch.zeros_like(start)
+    frames = torch.stack(
+        [bank.read(Crops(start + i, top, left, upright), size).cpu() for i in range(MOST_FRAMES)], dim=1
+    )
+    counts = torch.linspace(FEWEST_FRAMES, MOST_FRAMES, COUNT).long()
+    degraded = average_frames(frames, counts, torch.arange(COUNT) % 2 == 1)
+    return ValidationSet(Degradation.BLUR, degraded, frames[torch.arange(COUNT), counts // 2])
+
+
+@torch.inference_mode()
+def validate(
+    model: nn.Module,
+    sets: Mapping[str, ValidationSet],
+    degradations: Sequence[Degradation],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, float]:
+    """Mean PSNR in dB of each set (images clipped to [0, 1], not rounded), under the right one-hot ω.
+
+    The entry ``mean`` averages over degradations, so that one with two sets does not count twice.
+    """
+    was_training = model.training
+    model.eval()
+    scores: dict[str, float] = {}
+    by_degradation: dict[Degradation, list[float]] = {}
+    for name, chosen in sets.items():
+        omega = torch.zeros(1, len(degradations), device=device)
+        omega[0, list(degradations).index(chosen.degradation)] = 1
+        values = []
+        for degraded, clean in zip(chosen.degraded, chosen.clean, strict=True):
+            image = degraded[None].to(device, memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+                output = model(image, omega)
+            error = (output.float().clamp(0, 1).cpu()[0] - clean).square().mean()
+            values.append(-10 * torch.log10(error.clamp_min(1e-10)).item())
+        scores[name] = sum(values) / len(values)
+        by_degradation.setdefault(chosen.degradation, []).append(scores[name])
+    means = [sum(values) / len(values) for values in by_degradation.values()]
+    scores["mean"] = sum(means) / len(means)
+    model.train(was_training)
+    return scores
