@@ -10,6 +10,7 @@ B the basic prompt (c×s×s), Z the skip's feature (B×C×H×W), U the universal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +98,7 @@ def top_m(scores: Tensor, m: int) -> Tensor:
     return torch.full_like(scores, float("-inf")).scatter(-1, kept.indices, kept.values)
 
 
-class _Projection(nn.Sequential):
+class Projection(nn.Sequential):
     """A 1×1 convolution followed by a depthwise 3×3, as Restormer's attention projects (no biases)."""
 
     def __init__(self, channels: int, out: int) -> None:
@@ -114,8 +115,8 @@ class PromptToPrompt(nn.Module):
         super().__init__()
         self.norm_basic = ChannelNorm(channels)
         self.norm_aware = ChannelNorm(channels)
-        self.query = _Projection(channels, channels)
-        self.key_value = _Projection(channels, 2 * channels)
+        self.query = Projection(channels, channels)
+        self.key_value = Projection(channels, 2 * channels)
         self.temperature = nn.Parameter(torch.ones(PROMPT_HEADS, 1, 1))
         self.project = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = ChannelNorm(channels)
@@ -127,7 +128,8 @@ class PromptToPrompt(nn.Module):
         key, value = self.key_value(self.norm_aware(aware)).chunk(2, dim=1)
         scores = cosine_scores(*channel_products(query, key, PROMPT_HEADS)) * self.temperature
         x = basic + self.project(apply_channel_attention(scores.softmax(-1), value))
-        return x + self.feed_forward(self.norm(x))
+        out: Tensor = x + self.feed_forward(self.norm(x))
+        return out
 
 
 class PromptedSkip(nn.Module):
@@ -157,8 +159,8 @@ class PromptedSkip(nn.Module):
 
         self.norm_feature = ChannelNorm(feature_channels)
         self.norm_prompt = ChannelNorm(c)
-        self.query = _Projection(c, c)
-        self.key_value = _Projection(c, 2 * c)
+        self.query = Projection(c, c)
+        self.key_value = Projection(c, 2 * c)
         self.temperature = nn.Parameter(torch.ones(FEATURE_HEADS, 1, 1))
         if config.selective:
             self.selection = nn.Parameter(torch.full((len(KEEP),), 0.2))
@@ -195,11 +197,7 @@ class PromptedSkip(nn.Module):
 
     def project_pair(self, feature: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query from Z; key and value from U at Z's resolution; each B×c×H×W."""
-        c = self.config.channels
-        normed = self.norm_feature(feature)[:, :c]
-        pointwise, depthwise = self.query
-        # Zero-padding Z to c channels and convolving is the same as leaving the zeros' columns out.
-        query = depthwise(F.conv2d(normed, pointwise.weight[:, : normed.shape[1]]))
+        query = self.query(_fit_channels(self.norm_feature(feature), self.config.channels))
         key, value = self.key_value(self.norm_prompt(prompt)).chunk(2, dim=1)
         return query, key, value
 
@@ -228,7 +226,31 @@ class PromptedSkip(nn.Module):
         elif c < channels:
             attended = F.pad(attended, (0, 0, 0, 0, 0, channels - c))
         y = feature + attended
-        return y + self.feed_forward(self.norm(y))
+        out: Tensor = y + self.feed_forward(self.norm(y))
+        return out
+
+
+class BareSkip(nn.Module):
+    """A skip connection without PIP: hands Z on, whatever ω says."""
+
+    def forward(self, feature: Tensor, omega: Tensor) -> Tensor:
+        return feature
+
+
+def skip_connections(
+    channels: Sequence[int], prompts: Sequence[PromptConfig | None], types: int
+) -> nn.ModuleList:
+    """The skips of a backbone, each called as ``skip(feature, omega)``.
+
+    Args:
+        channels: C of each skip's feature.
+        prompts: PIP on each skip; None leaves it bare.
+        types: T, the number of degradations.
+    """
+    return nn.ModuleList(
+        BareSkip() if prompt is None else PromptedSkip(width, types, prompt)
+        for width, prompt in zip(channels, prompts, strict=True)
+    )
 
 
 def decoupling_loss(model: nn.Module, threshold: float = 90.0) -> Tensor:
@@ -246,9 +268,11 @@ def decoupling_loss(model: nn.Module, threshold: float = 90.0) -> Tensor:
             if types < 2:
                 continue
             norms = prompts.norm(dim=1)
-            cosine = (prompts @ prompts.T) / (norms[:, None] * norms[None, :] + 1e-8)
             first, second = torch.triu_indices(types, types, offset=1, device=prompts.device)
-            angles = torch.rad2deg(torch.acos(cosine[first, second].clamp(-1 + 1e-6, 1 - 1e-6)))
+            # Not a matrix product: autocast would take that in half precision.
+            products = (prompts[first] * prompts[second]).sum(1)
+            cosines = products / (norms[first] * norms[second] + 1e-8)
+            angles = torch.rad2deg(torch.acos(cosines.clamp(-1 + 1e-6, 1 - 1e-6)))
             terms.append((threshold - angles).clamp_min(0).mean())
     if not terms:
         return next(model.parameters()).new_zeros(())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.models.layers import pad_to_stride
-from pipcli.models.pip import PromptConfig, PromptedSkip
+from pipcli.models.pip import PromptConfig, skip_connections
 
 
 @dataclass(frozen=True)
@@ -78,24 +79,19 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(4, widths[0], 3, padding=1, bias=False)
         self.encoder = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, depths, strict=True))
         self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2, bias=False)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(fine, coarse, 2, stride=2, bias=False) for fine, coarse in pairwise(widths)
         )
-        self.prompts = nn.ModuleList(
-            nn.Identity() if prompt is None else PromptedSkip(width, len(config.degradations), prompt)
-            for width, prompt in zip(widths, config.prompts, strict=False)
-        )
+        self.prompts = skip_connections(widths[:-1], config.prompts, len(config.degradations))
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=False)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=False) for fine, coarse in pairwise(widths)
         )
         self.decoder = nn.ModuleList(_blocks(w, n) for w, n in zip(widths[:-1], depths, strict=False))
         self.tail = nn.Conv2d(widths[0], 3, 3, padding=1, bias=False)
         for layer in (self.head, *self.down):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-        for layer in self.up:
+        for layer, coarse in zip(self.up, widths[1:], strict=True):
             # Each output pixel of a 2×2 transposed convolution sees one weight per input channel.
-            nn.init.normal_(layer.weight, std=layer.in_channels**-0.5)
+            nn.init.normal_(layer.get_parameter("weight"), std=coarse**-0.5)
         # Small, so that training starts from y = x.
         nn.init.normal_(self.tail.weight, std=0.1 / (9 * widths[0]) ** 0.5)
 
@@ -103,10 +99,7 @@ class UNet(nn.Module):
         height, width = x.shape[-2:]
         x = pad_to_stride(x, self.stride)
         skips, latent = self.encode(x)
-        skips = [
-            skip if isinstance(prompt, nn.Identity) else prompt(skip, omega)
-            for skip, prompt in zip(skips, self.prompts, strict=True)
-        ]
+        skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.prompts, strict=True)]
         return (x + self.decode(skips, latent))[..., :height, :width]
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
