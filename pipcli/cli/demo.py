@@ -179,8 +179,8 @@ def typical_ranges() -> SynthesisRanges:
     return SynthesisRanges(
         noise=NoiseRanges(sigma=(25.0, 25.0), poisson_chance=0.0, grey_chance=0.0, eight_bit_chance=1.0),
         rain=RainRanges(
-            coverage=(0.12, 0.12),
-            brightness=(80.0, 100.0),
+            coverage=(0.10, 0.10),
+            brightness=(60.0, 80.0),
             length=(20.0, 60.0),
             width=(1.0, 3.0),
             angle=(12.0, 12.0),
@@ -188,7 +188,7 @@ def typical_ranges() -> SynthesisRanges:
             veil_chance=0.0,
         ),
         haze=HazeRanges(
-            beta=(1.2, 1.2), view=(1.0, 1.0), airlight=(0.85, 0.85), occluders=0, guided_chance=0.0
+            beta=(1.6, 1.6), view=(1.0, 1.0), airlight=(0.9, 0.9), occluders=0, guided_chance=0.0
         ),
         blur=BlurRanges(
             shake_length=(8.0, 8.0), shake_chance=1.0, line_chance=0.0, disk_chance=0.0, varying_chance=0.0
