@@ -44,7 +44,7 @@ def load_model(name: str | os.PathLike[str] = "pip-unet", device: str = "auto") 
     from pipcli.models import zoo
 
     target = choose_device(device)
-    return zoo.load_model(name).to(target)
+    return zoo.load_model(os.fspath(name)).to(target)
 
 
 def restore(

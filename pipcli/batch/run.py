@@ -144,10 +144,12 @@ def _run_job(
     except MemoryError:
         error = f"{name}: does not fit into memory"
     except Exception as problem:  # a bug, or a library's surprise: it must not cost the other files
-        error = f"{name}: internal error: {type(problem).__name__}: {problem}"
+        text = " ".join(str(problem).split())
+        error = f"{name}: internal error: {type(problem).__name__}: {text}"
     if redone:
         precisions = " and ".join(sorted({str(redo.precision) for redo in redone}))
-        warnings.append(f"{len(redone)} tiles not finite in {restorer.precision}, redone in {precisions}")
+        tiles = "1 tile" if len(redone) == 1 else f"{len(redone)} tiles"
+        warnings.append(f"{tiles} not finite in {restorer.precision}, redone in {precisions}")
     seconds = time.monotonic() - start
     return Outcome(job, seconds, error, tuple(warnings), len(redone)), fatal
 

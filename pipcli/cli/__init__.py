@@ -14,8 +14,11 @@ from typing import Annotated, Any
 import typer
 
 from pipcli import __version__
+from pipcli.cli.demo import demo
 from pipcli.cli.messages import complain
+from pipcli.cli.models import models
 from pipcli.cli.restore import restore
+from pipcli.cli.train import train
 from pipcli.errors import PipcliError
 
 INTERRUPTED = 130
@@ -26,7 +29,6 @@ _ParserError: Any = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="pipcli",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -39,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Whatever a user can cause becomes one line on stderr; a traceback is a bug.
     """
     try:
-        code = app(arguments, prog_name="pipcli", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        code = app(given or ["--help"], prog_name="pipcli", standalone_mode=False)
         sys.stdout.flush()
     except PipcliError as error:
         complain(str(error))
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except _ParserError as error:
         complain(error.format_message())
-        return error.exit_code
+        return int(error.exit_code)
     return int(code or 0)
 
 
@@ -73,3 +76,6 @@ def _options(
 
 
 app.command("restore")(restore)
+app.command("demo")(demo)
+app.command("models")(models)
+app.command("train")(train)

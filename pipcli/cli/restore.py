@@ -15,6 +15,7 @@ from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, PrecisionName
 from pipcli.degradations import omega_vector, parse_task
 from pipcli.errors import UsageError
+from pipcli.models.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from pipcli.batch.plan import Plan
@@ -37,8 +38,8 @@ def restore(
         ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="A name that `pipcli models` lists, or a .safetensors file.")
-    ] = None,
+        str, typer.Option(help="A name that `pipcli models` lists, or a .safetensors file.")
+    ] = DEFAULT_MODEL,
     device: Annotated[
         DeviceName, typer.Option(help="Where to compute; auto is the first there of cuda, mps, cpu.")
     ] = DeviceName.AUTO,
@@ -69,13 +70,12 @@ def restore(
     from pipcli.inference.engine import Restorer
     from pipcli.models import zoo
 
-    name = model or zoo.DEFAULT_MODEL
     where = choose_device(device.value)
-    restorer = Restorer(zoo.load_model(name), where, choose_precision(precision.value, where), tile)
+    restorer = Restorer(zoo.load_model(model), where, choose_precision(precision.value, where), tile)
     omega = omega_vector(weights, restorer.degradations)
     plan.make_folders()
 
-    setting = f"{name} on {where.type} in {restorer.precision}"
+    setting = f"{model} on {where.type} in {restorer.precision}"
     if not quiet:
         say(f"{_files(len(plan.jobs))} to restore with {setting}")
     with (

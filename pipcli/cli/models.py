@@ -1,0 +1,121 @@
+"""``pipcli models``: what models there are, where their weights lie, and whether these are whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from pipcli.cli.messages import complain
+from pipcli.errors import ModelError
+
+if TYPE_CHECKING:
+    from pipcli.degradations import Degradation
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is known of one model of the table.
+
+    Attributes:
+        name: for ``--model``.
+        summary: what it is for.
+        architecture: word of its architecture.
+        parameters: how many numbers were trained; None where there are no weights to count.
+        bytes: size of the weights file; None where there is none.
+        degradations: what it can undo, in the order of ω.
+        path: the weights file; None where there is none.
+        sha256: of the shipped file; of the file found where the user's own replaces that.
+        own: the file is from $PIPCLI_WEIGHTS and exempt from the check.
+        verified: the file has the hash; None where that was not asked or does not apply.
+        problem: why the model cannot be used; None where it can.
+    """
+
+    name: str
+    summary: str
+    architecture: str
+    parameters: int | None = None
+    bytes: int | None = None
+    degradations: tuple[str, ...] = ()
+    path: str | None = None
+    sha256: str | None = None
+    own: bool = False
+    verified: bool | None = None
+    problem: str | None = None
+
+
+def models(
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Check each weights file against its hash; 5 if one is not right."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each model.")] = False,
+) -> None:
+    """List the models, what they undo, and where their weights lie."""
+    from pipcli.models import zoo
+
+    listings = [_describe(name, verify) for name in zoo.MODELS]
+    for listing in listings:
+        print(json.dumps(asdict(listing)) if as_json else _as_text(listing))
+    problems = [listing.problem for listing in listings if listing.problem is not None]
+    for problem in problems:
+        complain(problem)
+    if verify and problems:
+        raise typer.Exit(ModelError.exit_code)
+
+
+def _describe(name: str, verify: bool) -> Listing:
+    from pipcli.models import zoo
+    from pipcli.models.checkpoint import architecture_of, load_weights, sha256_of
+
+    entry = zoo.MODELS[name]
+    listing = Listing(name, entry.summary, entry.architecture, sha256=entry.sha256)
+    try:
+        located = zoo.locate(name)
+        own = located.expected_sha256 is None
+        listing = replace(
+            listing,
+            path=str(located.path),
+            bytes=located.path.stat().st_size,
+            own=own,
+            sha256=sha256_of(located.path) if own else entry.sha256,
+            verified=False if verify and not own else None,
+        )
+        # The zoo's own loading is what checks the hash.
+        model = zoo.load_model(name) if verify else load_weights(located.path)
+    except ModelError as error:
+        return replace(listing, problem=str(error))
+    degradations: Sequence[Degradation] = cast(Any, model).degradations
+    return replace(
+        listing,
+        architecture=architecture_of(model),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        degradations=tuple(map(str, degradations)),
+        verified=True if verify and not own else None,
+    )
+
+
+def _as_text(listing: Listing) -> str:
+    """A paragraph that fits 80 columns as long as the path does."""
+    numbers = [listing.architecture]
+    if listing.parameters is not None:
+        numbers.append(f"{listing.parameters:,} parameters")
+    if listing.bytes is not None:
+        numbers.append(f"{listing.bytes / 1e6:.1f} MB")
+    state = {
+        True: " (verified)",
+        False: " (NOT verified)",
+        None: " (yours, not checked)" if listing.own else "",
+    }
+    return "\n".join(
+        [
+            f"{listing.name}: {listing.summary}",
+            f"  architecture {', '.join(numbers)}",
+            f"  degradations {', '.join(listing.degradations) or 'unknown'}",
+            f"  weights      {listing.path or 'missing'}{state[listing.verified]}",
+            f"  sha256       {listing.sha256}",
+        ]
+    )

@@ -1,0 +1,210 @@
+"""From inputs to jobs: the tree is kept, and what cannot go well is refused before anything is changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipcli.batch import plan as plan_module
+from pipcli.batch.plan import Job, plan_batch
+from pipcli.errors import OutputError, UsageError
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "in"
+    touch(folder / "a.png", folder / "a.jpg", folder / "sub" / "deep" / "b.JPEG", folder / "notes.txt")
+    return folder
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_a_folder_keeps_its_tree_and_suffixes(photos, tmp_path):
+    out = tmp_path / "new" / "out"
+    plan = plan_batch(str(photos), str(out))
+    assert {(job.source, job.target) for job in plan.jobs} == {
+        (photos / name, out / name) for name in ("a.png", "a.jpg", "sub/deep/b.JPEG")
+    }
+    assert plan.left_alone == 1
+    assert tree(tmp_path) == {"in", *(f"in/{name}" for name in tree(photos))}, "planning changes nothing"
+    plan.make_folders()
+    assert tree(out) == {"sub", "sub/deep"}
+
+
+def test_an_empty_folder_is_an_empty_plan(tmp_path):
+    (tmp_path / "in").mkdir()
+    plan = plan_batch(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert plan.jobs == ()
+    plan.make_folders()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [
+        ("new.png", "new.png"),
+        ("new.jpg", "new.jpg"),
+        ("folder/new.png", "folder/new.png"),
+        ("folder/", "folder/a.png"),
+        ("folder", "folder/a.png"),
+        ("folder.v2/", "folder.v2/a.png"),
+        ("there.v2", "there.v2/a.png"),
+        ("plain", "plain"),
+    ],
+)
+def test_where_one_file_goes(photos, tmp_path, out, expected):
+    (tmp_path / "there.v2").mkdir()
+    touch(tmp_path / "plain")
+    plan = plan_batch(str(photos / "a.png"), f"{tmp_path}/{out}")
+    assert plan.jobs == (Job(photos / "a.png", tmp_path / expected),)
+    assert plan.left_alone == 0
+
+
+def test_missing_input(tmp_path):
+    for name in ("none.png", "x" * 300):
+        with pytest.raises(UsageError, match=rf"{name}: there is no such file or folder"):
+            plan_batch(str(tmp_path / name), str(tmp_path / "out"))
+
+
+def test_names_with_newlines_stay_on_one_line(tmp_path):
+    with pytest.raises(UsageError) as error:
+        plan_batch(str(tmp_path / "a\nb"), str(tmp_path / "out"))
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_suffix_and_empty_output(photos):
+    with pytest.raises(UsageError, match=r"x\.xyz: its suffix is none that can be written: \.jfif"):
+        plan_batch(str(photos / "a.png"), str(photos.parent / "x.xyz"))
+    with pytest.raises(UsageError, match="empty"):
+        plan_batch(str(photos / "a.png"), "")
+
+
+@pytest.mark.parametrize("out", ["in", "in/", "in/.", "in/sub/..", "link", "../{parent}/in"])
+def test_same_folder_is_refused_under_every_name(photos, tmp_path, monkeypatch, out):
+    (tmp_path / "link").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="same folder"):
+        plan_batch("in", out.format(parent=tmp_path.name))
+    with pytest.raises(UsageError, match="same folder"):
+        plan_batch("link", "in")
+
+
+@pytest.mark.parametrize("out", ["in/out", "in/sub", "in/x/y/z", "link/out", "in/sub/../out"])
+def test_output_inside_the_input_is_refused(photos, tmp_path, monkeypatch, out):
+    (tmp_path / "link").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="lies inside the input in"):
+        plan_batch("in", out)
+
+
+def test_input_inside_the_output_is_fine_unless_it_would_be_overwritten(tmp_path):
+    touch(tmp_path / "out" / "in" / "a.png")
+    plan = plan_batch(str(tmp_path / "out" / "in"), str(tmp_path / "out"))
+    assert [job.target for job in plan.jobs] == [tmp_path / "out" / "a.png"]
+    touch(tmp_path / "out" / "in" / "in" / "a.png")
+    with pytest.raises(UsageError, match=r"out/in/a\.png: this output is also an input"):
+        plan_batch(str(tmp_path / "out" / "in"), str(tmp_path / "out"))
+
+
+def test_same_file_is_refused_under_every_name(photos, tmp_path):
+    source = photos / "a.png"
+    (tmp_path / "soft.png").symlink_to(source)
+    os.link(source, tmp_path / "hard.png")
+    for target in (source, photos, tmp_path / "soft.png", tmp_path / "hard.png"):
+        with pytest.raises(UsageError, match="this output is also an input"):
+            plan_batch(str(source), str(target))
+    with pytest.raises(UsageError, match="this output is also an input"):
+        plan_batch(str(tmp_path / "soft.png"), str(source))
+
+
+def test_an_output_that_is_a_link_to_an_input_is_refused(photos, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").symlink_to(photos / "a.jpg")
+    with pytest.raises(UsageError, match=r"out/a\.png: this output is also an input"):
+        plan_batch(str(photos), str(out))
+
+
+def test_a_link_in_the_input_to_the_output_is_not_entered(photos, tmp_path):
+    out = tmp_path / "out"
+    touch(out / "old.png")
+    (photos / "results").symlink_to(out)
+    assert len(plan_batch(str(photos), str(out)).jobs) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("B.png", "b.PNG"), ("Sub/c.png", "sub/c.png"), ("é.png", "e\N{COMBINING ACUTE ACCENT}.png")],
+)
+def test_names_that_other_file_systems_take_for_one_are_refused(tmp_path, one, two):
+    touch(tmp_path / "in" / one, tmp_path / "in" / two)
+    if len(list((tmp_path / "in").rglob("*.*"))) < 2:
+        pytest.skip("this file system takes them for one itself")
+    with pytest.raises(UsageError, match="one and the same on some file systems"):
+        plan_batch(str(tmp_path / "in"), str(tmp_path / "out"))
+
+
+def test_output_that_is_a_file_or_below_one(photos, tmp_path):
+    touch(tmp_path / "file")
+    with pytest.raises(OutputError, match="is a file; for a folder of images it must be a folder"):
+        plan_batch(str(photos), str(tmp_path / "file"))
+    for source in (photos, photos / "a.png"):
+        with pytest.raises(OutputError, match=r"cannot be made: .*file is no folder"):
+            plan_batch(str(source), f"{tmp_path}/file/out/")
+
+
+def test_output_that_is_no_regular_file_is_not_replaced(photos, tmp_path):
+    with pytest.raises(OutputError, match="/dev/null: is no regular file"):
+        plan_batch(str(photos / "a.png"), "/dev/null")
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"out/a\.png: is no regular file"):
+        plan_batch(str(photos), str(tmp_path / "out"))
+
+
+def test_no_permission_is_found_while_planning(photos, tmp_path, monkeypatch):
+    # Root may write anywhere, so the system's answer is faked.
+    monkeypatch.setattr(plan_module.os, "access", lambda path, mode: False)
+    with pytest.raises(OutputError, match=r"out: cannot be written to: no permission in "):
+        plan_batch(str(photos), str(tmp_path / "out"))
+
+
+def test_a_folder_that_only_looks_writable_is_found_before_the_run(photos, tmp_path, monkeypatch):
+    plan = plan_batch(str(photos), str(tmp_path / "out"))
+
+    def refuse(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(plan_module.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(OutputError, match="out: cannot be written to: Read-only file system"):
+        plan.make_folders()
+
+
+def test_a_folder_that_cannot_be_made(photos):
+    # Nobody, root included, can make folders here.
+    if not Path("/proc/self").is_dir():
+        pytest.skip("no /proc on this system")
+    with pytest.raises(OutputError, match="/proc/self/out: cannot be written to"):
+        plan_batch(str(photos / "a.png"), "/proc/self/out/").make_folders()
+
+
+def test_folders_that_cannot_be_listed_are_told(photos, tmp_path, monkeypatch):
+    def scandir(path: Path) -> object:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    plan = plan_batch(str(photos), str(tmp_path / "out"))
+    assert plan.unlisted == (photos / "sub",)
+    assert len(plan.jobs) == 2
