@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor, nn
 
+from pipcli.cli import main
 from pipcli.cli.demo import (
     HEIGHT,
     SCENES,
@@ -22,6 +25,8 @@ from pipcli.degradations import TASKS, Degradation
 from pipcli.images import Image, read_image
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
+from pipcli.models.checkpoint import save_weights
+from pipcli.models.unet import UNet, UNetConfig
 
 
 class Darker(nn.Module):
@@ -79,3 +84,32 @@ def test_files_hold_what_the_outcomes_say(tmp_path, restorer):
     assert isinstance(sheet, Image)
     assert sheet.width > 3 * WIDTH
     assert sheet.height > 5 * HEIGHT
+
+
+def test_the_command_writes_all_pictures_and_prints_a_table(tmp_path, capsys):
+    weights, out = tmp_path / "tiny.safetensors", tmp_path / "demo"
+    torch.manual_seed(0)
+    save_weights(UNet(UNetConfig(widths=(4, 8), blocks=(0, 0), prompts=(None,))), weights, {})
+
+    assert main(["demo", str(out), "--model", str(weights), "--device", "cpu"]) == 0
+    expected = {f"{task}-{state}.png" for task in TASKS for state in ("degraded", "restored")} | {"sheet.png"}
+    assert {path.name for path in out.iterdir()} == expected
+    printed = capsys.readouterr()
+    table = printed.out.splitlines()[: 1 + len(TASKS)]
+    assert [line.split()[0] for line in table] == ["task", *TASKS]
+    assert max(map(len, table)) <= 80
+    assert "tiny.safetensors on cpu" in printed.err
+
+
+def test_without_scikit_image_it_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["demo", str(tmp_path)]) == 2
+    assert "pipcli[demo]" in capsys.readouterr().err
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path, capsys):
+    file = tmp_path / "demo"
+    file.write_text("mine")
+    assert main(["demo", str(file)]) == 2
+    assert str(file) in capsys.readouterr().err
+    assert file.read_text() == "mine"

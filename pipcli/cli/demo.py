@@ -70,7 +70,9 @@ class Outcome:
 
 
 def demo(
-    out: Annotated[Path, typer.Argument(help="Folder for the pictures; made if it is not there.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder for the pictures; made if it is not there.")
+    ],
     model: Annotated[
         str | None, typer.Option(help="A name that `pipcli models` lists, or a .safetensors file.")
     ] = None,
@@ -78,7 +80,7 @@ def demo(
         DeviceName, typer.Option(help="Where to compute; auto is the first there of cuda, mps, cpu.")
     ] = DeviceName.AUTO,
 ) -> None:
-    """Degrade five photographs, restore them, and lay them side by side."""
+    """Degrade and restore five photographs, side by side."""
     photos = photo_folder()
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file: the demo writes into a folder")
