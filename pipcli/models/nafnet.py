@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pipcli.degradations import Degradation
-from pipcli.models.layers import ChannelNorm, pad_to_stride
+from pipcli.models.backbone import RestorationModel
+from pipcli.models.layers import ChannelNorm
 from pipcli.models.pip import PromptConfig, skip_connections
 
 
@@ -91,7 +92,7 @@ class NAFBlock(nn.Module):
         return out
 
 
-class NAFNet(nn.Module):
+class NAFNet(RestorationModel):
     """``model(x, omega) -> y``: x B×3×H×W in [0,1] of any size, omega B×T, y like x (not clamped).
 
     A configuration without prompts ignores ω.
@@ -119,13 +120,6 @@ class NAFNet(nn.Module):
             _blocks(width, depth) for width, depth in zip(widths, config.decoder, strict=False)
         )
         self.tail = nn.Conv2d(widths[0], 3, 3, padding=1)
-
-    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        x = pad_to_stride(x, self.stride)
-        skips, latent = self.encode(x)
-        skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.prompts, strict=True)]
-        return (x + self.decode(skips, latent))[..., :height, :width]
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """The skips' features Z, full resolution first, and the middle's, for a padded input."""

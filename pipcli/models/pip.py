@@ -71,9 +71,13 @@ def channel_products(query: Tensor, key: Tensor, heads: int) -> tuple[Tensor, Te
     # Pixels before channels: a view, not a copy, of channels_last tensors.
     q = query.permute(0, 2, 3, 1).reshape(shape)
     k = key.permute(0, 2, 3, 1).reshape(shape)
-    products = q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3)
     norms = [x.float().square().sum(1) for x in (q, k)]
-    return products.float(), norms[0], norms[1]
+    # A sum over a megapixel does not fit in float16, whose largest number is 65504; a mean does.
+    pixels = q.shape[1] if q.dtype == torch.float16 else 1
+    if pixels > 1:
+        q, k = q * pixels**-0.5, k * pixels**-0.5
+    products = (q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3)).float() * pixels
+    return products, norms[0], norms[1]
 
 
 def cosine_scores(products: Tensor, query_norms: Tensor, key_norms: Tensor) -> Tensor:
@@ -174,31 +178,32 @@ class PromptedSkip(nn.Module):
 
     def forward(self, feature: Tensor, omega: Tensor) -> Tensor:
         """Modulate ``feature`` (B×C×H×W) by what ``omega`` (B×T) says is to be undone."""
+        s = self.config.size
+        universal = self.universal_prompt(_resize(feature, s, s), omega)
         height, width = feature.shape[-2:]
-        prompt = self.smooth(_resize(self.universal_prompt(feature, omega), height, width))
-        query, key, value = self.project_pair(feature, prompt)
+        query, key, value = self.project_pair(feature, _resize(universal, height, width))
         attention = self.attention(*channel_products(query, key, FEATURE_HEADS))
         return self.modulate(feature, attention, value)
 
     def universal_prompt(self, feature: Tensor, omega: Tensor) -> Tensor:
-        """U at its own size, B×c×s×s, from the whole image's feature and ω."""
+        """U at its own size, B×c×s×s, from ω and the whole image's feature resized to B×C×s×s."""
         s = self.config.size
         batch = feature.shape[0]
         if not self.config.degradation_prompt:
             return self.basic_prompt.expand(batch, -1, -1, -1).to(feature.dtype)
-        weighted = (omega.float() @ self.degradation_prompts.float() / omega.shape[1])[..., None, None]
+        weighted = (omega.unsqueeze(-1) * self.degradation_prompts).mean(1)[..., None, None]
         if not self.config.basic_prompt:
             return weighted.expand(-1, -1, s, s).to(feature.dtype)
-        small = _fit_channels(_resize(feature, s, s).float(), self.config.channels)
-        aware = (weighted * small).contiguous(memory_format=torch.channels_last)
+        aware = weighted * _fit_channels(feature.float(), self.config.channels)
+        aware = aware.contiguous(memory_format=torch.channels_last)
         basic = self.basic_prompt.expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
         universal: Tensor = self.prompt_to_prompt(basic, aware)
         return universal.to(feature.dtype)
 
     def project_pair(self, feature: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query from Z; key and value from U at Z's resolution; each B×c×H×W."""
+        """Query from Z; key and value from U resized to Z's resolution; each B×c×H×W."""
         query = self.query(_fit_channels(self.norm_feature(feature), self.config.channels))
-        key, value = self.key_value(self.norm_prompt(prompt)).chunk(2, dim=1)
+        key, value = self.key_value(self.norm_prompt(self.smooth(prompt))).chunk(2, dim=1)
         return query, key, value
 
     def attention(self, products: Tensor, query_norms: Tensor, key_norms: Tensor) -> Tensor:

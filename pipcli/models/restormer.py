@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pipcli.degradations import Degradation
-from pipcli.models.layers import ChannelNorm, GatedFeedForward, pad_to_stride
+from pipcli.models.backbone import RestorationModel
+from pipcli.models.layers import ChannelNorm, GatedFeedForward
 from pipcli.models.pip import (
     Projection,
     PromptConfig,
@@ -119,7 +120,7 @@ class TransformerBlock(nn.Module):
         return out
 
 
-class Restormer(nn.Module):
+class Restormer(RestorationModel):
     """``model(x, omega) -> y``: x B×3×H×W in [0,1] of any size, omega B×T, y like x (not clamped).
 
     A configuration without prompts ignores ω.
@@ -158,13 +159,6 @@ class Restormer(nn.Module):
         )
         self.refinement = _blocks(joined[0], config.refinement, config.heads[0], config.expansion)
         self.tail = nn.Conv2d(joined[0], 3, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        x = pad_to_stride(x, self.stride)
-        skips, latent = self.encode(x)
-        skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.prompts, strict=True)]
-        return (x + self.decode(skips, latent))[..., :height, :width]
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """The skips' features Z, full resolution first, and the latent's, for a padded input."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
-from pipcli.models.layers import pad_to_stride
+from pipcli.models.backbone import RestorationModel
 from pipcli.models.pip import PromptConfig, skip_connections
 
 
@@ -61,7 +61,7 @@ class ResidualBlock(nn.Module):
         return x + out
 
 
-class UNet(nn.Module):
+class UNet(RestorationModel):
     """``model(x, omega) -> y``: x B×3×H×W in [0,1] of any size, omega B×T, y like x (not clamped).
 
     A network without biases is homogeneous, f(ax) = a·f(x), and could not tell a dark picture of a bright
@@ -94,13 +94,6 @@ class UNet(nn.Module):
             nn.init.normal_(layer.get_parameter("weight"), std=coarse**-0.5)
         # Small, so that training starts from y = x.
         nn.init.normal_(self.tail.weight, std=0.1 / (9 * widths[0]) ** 0.5)
-
-    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        x = pad_to_stride(x, self.stride)
-        skips, latent = self.encode(x)
-        skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.prompts, strict=True)]
-        return (x + self.decode(skips, latent))[..., :height, :width]
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """The skips' features Z, full resolution first, and the bottleneck's, for a padded input."""

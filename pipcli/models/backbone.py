@@ -1,0 +1,216 @@
+"""What all backbones share: one call, prompted skips, and one set of prompts for all tiles of an image.
+
+PIP looks at its whole input: Z is resized to the prompt's size, and attention is normalised over all pixels.
+A tile on its own would get other prompts than its neighbour. :class:`PromptSurvey` therefore goes over the
+tiles twice before the first is restored and collects what is global. Both parts of it are sums over pixels
+(a bilinear resize too), so that the sum over tiles is that of the whole image, but for what a tile's halo
+does not show of the encoder's surroundings.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipcli.degradations import Degradation
+from pipcli.models.layers import pad_to_stride
+from pipcli.models.pip import FEATURE_HEADS, PromptedSkip, channel_products
+
+
+class RestorationModel(nn.Module):
+    """``model(x, omega) -> y``: a U-shaped network whose skips may carry PIP; it predicts a change to x.
+
+    Attributes:
+        config: the frozen dataclass it was built from.
+        degradations: what ω's entries stand for.
+        stride: inputs are extended to its multiples, and cropped back.
+        halo: pixels around a tile beyond which little reaches its middle.
+        prompts: the skips, full resolution first, each called as ``skip(feature, omega)``.
+    """
+
+    config: Any
+    degradations: tuple[Degradation, ...]
+    stride: int
+    halo: int = 32
+    prompts: nn.ModuleList
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The skips' features Z, full resolution first, and the innermost feature, for a padded input."""
+
+    @abstractmethod
+    def decode(self, skips: Sequence[Tensor], latent: Tensor) -> Tensor:
+        """The change to the padded input from the (prompted) skips and the innermost feature."""
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        """Restore x, B×3×H×W in [0,1] of any size, under omega, B×T; y is like x, and not clamped."""
+        height, width = x.shape[-2:]
+        x = pad_to_stride(x, self.stride)
+        skips, latent = self.encode(x)
+        skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.prompts, strict=True)]
+        return (x + self.decode(skips, latent))[..., :height, :width]
+
+    def restore_tile(self, x: Tensor, prompts: ImagePrompts, top: int, left: int) -> Tensor:
+        """Restore a tile, 1×3×h×w at a multiple of ``stride`` in the image, with the image's prompts."""
+        height, width = x.shape[-2:]
+        x = pad_to_stride(x, self.stride)
+        skips, latent = self.encode(x)
+        for level, (skip, shared) in enumerate(zip(self.prompts, prompts.skips, strict=True)):
+            if isinstance(skip, PromptedSkip) and shared is not None:
+                feature = skips[level]
+                placed = shared.universal_at(top >> level, left >> level, feature)
+                _, _, value = skip.project_pair(feature, placed)
+                skips[level] = skip.modulate(feature, shared.attention, value)
+        return (x + self.decode(skips, latent))[..., :height, :width]
+
+    @property
+    def prompted(self) -> bool:
+        """Whether any skip carries PIP, so that tiles need the image's prompts."""
+        return any(isinstance(skip, PromptedSkip) for skip in self.prompts)
+
+
+@dataclass
+class SharedPrompt:
+    """What one prompted skip has in common over an image.
+
+    Attributes:
+        universal: U, 1×c×s×s.
+        attention: the map of prompt-to-feature attention, 1×heads×c/heads×c/heads.
+        rows, columns: matrices that resize U to the whole image's feature, H×s and W×s.
+    """
+
+    universal: Tensor
+    attention: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def universal_at(self, top: int, left: int, feature: Tensor) -> Tensor:
+        """The part of the resized U that lies over a tile's feature, 1×c×h×w."""
+        height, width = feature.shape[-2:]
+        with torch.autocast(feature.device.type, enabled=False):
+            rows, columns = self.rows[top : top + height], self.columns[left : left + width]
+            placed = rows @ self.universal.float() @ columns.T
+        return placed.to(feature.dtype).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass
+class ImagePrompts:
+    """One :class:`SharedPrompt` for each skip of a model, None for a bare one."""
+
+    skips: list[SharedPrompt | None]
+
+
+class PromptSurvey:
+    """Makes the :class:`ImagePrompts` of an image from its tiles, in two rounds.
+
+    In the first, every tile is given to :meth:`add_features`, then :meth:`make_universal` is called; in the
+    second, every tile is given to :meth:`add_products`, then :meth:`finish` is called. In each round the
+    cores of the tiles must cover the image once, and begin and end at multiples of the model's stride or at
+    the image's end.
+
+    Args:
+        model: a prompted model.
+        omega: 1×T, on the model's device.
+        height, width: of the image in pixels.
+    """
+
+    def __init__(self, model: RestorationModel, omega: Tensor, height: int, width: int) -> None:
+        self.model = model
+        self.omega = omega
+        self.height = height + -height % model.stride
+        self.width = width + -width % model.stride
+        self.small: dict[int, Tensor] = {}
+        self.sums: dict[int, list[Tensor]] = {}
+        self.shared: dict[int, SharedPrompt] = {}
+
+    def add_features(self, x: Tensor, top: int, left: int, core: tuple[int, int, int, int]) -> None:
+        """First round: what a tile's core adds to each feature resized to the prompt's size.
+
+        Args:
+            x: the tile, 1×3×h×w.
+            top, left: where it lies in the image, multiples of the stride.
+            core: rows and columns (start, stop, start, stop) of the image that are the tile's own.
+        """
+        for level, skip, feature in self._features(x):
+            y0, y1, x0, x1 = (edge >> level for edge in self._padded(core))
+            own = feature[
+                ..., y0 - (top >> level) : y1 - (top >> level), x0 - (left >> level) : x1 - (left >> level)
+            ]
+            s = skip.config.size
+            with torch.autocast(feature.device.type, enabled=False):
+                rows = resize_matrix(self.height >> level, s, feature.device)[:, y0:y1]
+                columns = resize_matrix(self.width >> level, s, feature.device)[:, x0:x1]
+                part = rows @ own.float() @ columns.T
+            self.small[level] = self.small[level] + part if level in self.small else part
+
+    def make_universal(self) -> None:
+        """End of the first round: U of each prompted skip."""
+        for level, small in self.small.items():
+            skip = self.model.prompts[level]
+            assert isinstance(skip, PromptedSkip)
+            s, device = skip.config.size, small.device
+            self.shared[level] = SharedPrompt(
+                universal=skip.universal_prompt(
+                    small.contiguous(memory_format=torch.channels_last), self.omega
+                ),
+                attention=torch.empty(0, device=device),
+                rows=resize_matrix(s, self.height >> level, device),
+                columns=resize_matrix(s, self.width >> level, device),
+            )
+
+    def add_products(self, x: Tensor, top: int, left: int, core: tuple[int, int, int, int]) -> None:
+        """Second round: what a tile's core adds to the products of query and key; arguments as before."""
+        for level, skip, feature in self._features(x):
+            placed = self.shared[level].universal_at(top >> level, left >> level, feature)
+            query, key, _ = skip.project_pair(feature, placed)
+            y0, y1, x0, x1 = (edge >> level for edge in self._padded(core))
+            own = (
+                ...,
+                slice(y0 - (top >> level), y1 - (top >> level)),
+                slice(x0 - (left >> level), x1 - (left >> level)),
+            )
+            parts = channel_products(query[own], key[own], FEATURE_HEADS)
+            before = self.sums.get(level)
+            self.sums[level] = (
+                list(parts) if before is None else [a + b for a, b in zip(before, parts, strict=True)]
+            )
+
+    def finish(self) -> ImagePrompts:
+        """End of the second round: the image's prompts."""
+        for level, sums in self.sums.items():
+            skip = self.model.prompts[level]
+            assert isinstance(skip, PromptedSkip)
+            self.shared[level].attention = skip.attention(*sums)
+        return ImagePrompts([self.shared.get(level) for level in range(len(self.model.prompts))])
+
+    def _features(self, x: Tensor) -> list[tuple[int, PromptedSkip, Tensor]]:
+        skips, _ = self.model.encode(pad_to_stride(x, self.model.stride))
+        return [
+            (level, skip, skips[level])
+            for level, skip in enumerate(self.model.prompts)
+            if isinstance(skip, PromptedSkip)
+        ]
+
+    def _padded(self, core: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """The core with the padding beyond the image's end, which a whole image's features have too."""
+        stride = self.model.stride
+        y0, y1, x0, x1 = core
+        return y0, y1 + -y1 % stride, x0, x1 + -x1 % stride
+
+
+def resize_matrix(length: int, size: int, device: torch.device) -> Tensor:
+    """The size×length matrix of a bilinear resize along one axis (half-pixel centres, no antialiasing)."""
+    centres = ((torch.arange(size, dtype=torch.float64) + 0.5) * (length / size) - 0.5).clamp_min(0)
+    before = centres.floor().long().clamp_max(length - 1)
+    after = (before + 1).clamp_max(length - 1)
+    share = (centres - before).float()
+    matrix = torch.zeros(size, length)
+    index = torch.arange(size)
+    matrix.index_put_((index, before), 1 - share, accumulate=True)
+    matrix.index_put_((index, after), share, accumulate=True)
+    return matrix.to(device)
