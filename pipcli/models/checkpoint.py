@@ -9,25 +9,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from pipcli.configuration import from_mapping, to_mapping
 from pipcli.errors import ModelError
+from pipcli.models.backbone import RestorationModel
+from pipcli.models.nafnet import NAFNet, NAFNetConfig
+from pipcli.models.restormer import Restormer, RestormerConfig
 from pipcli.models.unet import UNet, UNetConfig
 
 FORMAT = 1
-ARCHITECTURES: Mapping[str, tuple[type[nn.Module], type[Any]]] = {"unet": (UNet, UNetConfig)}
+ARCHITECTURES: Mapping[str, tuple[Callable[[Any], RestorationModel], type[Any]]] = {
+    "unet": (UNet, UNetConfig),
+    "restormer": (Restormer, RestormerConfig),
+    "nafnet": (NAFNet, NAFNetConfig),
+}
 """Architecture's word → its class and its configuration's."""
 
 
-def build_model(architecture: str, numbers: Mapping[str, Any]) -> nn.Module:
+def build_model(architecture: str, numbers: Mapping[str, Any]) -> RestorationModel:
     """A new model from an architecture's word and its configuration as plain numbers.
 
     Raises:
@@ -39,16 +45,16 @@ def build_model(architecture: str, numbers: Mapping[str, Any]) -> nn.Module:
     return model_class(from_mapping(config_class, numbers))
 
 
-def architecture_of(model: nn.Module) -> str:
+def architecture_of(model: RestorationModel) -> str:
     """The word of a model's architecture."""
-    for word, (model_class, _) in ARCHITECTURES.items():
-        if type(model) is model_class:
+    for word, (_, config_class) in ARCHITECTURES.items():
+        if isinstance(model.config, config_class):
             return word
     raise ValueError(f"{type(model).__name__} is no architecture of this program")
 
 
 def save_weights(
-    model: nn.Module, path: Path, training: Mapping[str, Any], dtype: torch.dtype = torch.float16
+    model: RestorationModel, path: Path, training: Mapping[str, Any], dtype: torch.dtype = torch.float16
 ) -> None:
     """Write a model's weights and all that is needed to build it again; whole or not at all.
 
@@ -92,7 +98,7 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def load_weights(path: Path) -> nn.Module:
+def load_weights(path: Path) -> RestorationModel:
     """The model that a weights file describes, in float32 on the CPU, ready for use.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipcli.errors import ModelError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from pipcli.models.backbone import RestorationModel
 
 DEFAULT_MODEL = "pip-unet"
 WEIGHTS_VARIABLE = "PIPCLI_WEIGHTS"
@@ -77,7 +77,7 @@ def locate(name_or_path: str) -> LocatedWeights:
     raise ModelError(f"weights {entry.file} of model {name_or_path} are missing from {package / 'weights'}")
 
 
-def load_model(name_or_path: str = DEFAULT_MODEL) -> nn.Module:
+def load_model(name_or_path: str = DEFAULT_MODEL) -> RestorationModel:
     """A model by name or weights file: float32, on the CPU, ready for use.
 
     Returns:

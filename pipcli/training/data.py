@@ -134,7 +134,8 @@ def load_photographs(folder: Path, device: torch.device) -> tuple[Photographs, P
             scene[-HELD_OUT_FRAMES:] if held_out else scene[: -HELD_OUT_FRAMES - FRAME_GAP]
             for scene in scenes
         ]
-        first, start = [], 0
+        first: list[int] = []
+        start = 0
         for scene in cut:
             first += range(start, start + len(scene) - MOST_FRAMES + 1)
             start += len(scene)

@@ -92,9 +92,9 @@ def train(
         raise UsageError(f"recipe's model: {error}") from None
     if init is not None:
         _initialise(model, init)
-    model = model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     names = [name for name, _ in model.named_parameters()]
-    parameters = list(model.parameters())
+    parameters: list[Tensor] = list(model.parameters())
     average = [parameter.detach().clone() for parameter in parameters]
     optimiser = torch.optim.AdamW(
         parameters, betas=recipe.optimiser.betas, weight_decay=recipe.optimiser.weight_decay
@@ -110,7 +110,7 @@ def train(
         step, minutes_before, best = state["step"], state["minutes"], state["best"]
     out.mkdir(parents=True, exist_ok=True)
 
-    trained: nn.Module = DistributedDataParallel(model) if world > 1 else model
+    trained: Callable[[Tensor, Tensor], Tensor] = DistributedDataParallel(model) if world > 1 else model
     if recipe.compile:
         trained = torch.compile(trained)
     generator = torch.Generator(device)
@@ -172,7 +172,7 @@ def train(
             if recipe.loss.decoupling:
                 loss = loss + recipe.loss.decoupling * decoupling_loss(model)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(parameters, recipe.optimiser.clip)
             # A non-finite gradient would spoil the weights for good; on a GPU the test must not wait for it.
             for parameter in parameters:
@@ -265,7 +265,7 @@ def _initialise(model: nn.Module, path: Path) -> None:
 
 
 def _collect(
-    names: list[str], parameters: list[nn.Parameter], average: list[Tensor], optimiser: torch.optim.Optimizer
+    names: list[str], parameters: list[Tensor], average: list[Tensor], optimiser: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
     """All tensors of a checkpoint, by name."""
     tensors: dict[str, Tensor] = {}
@@ -280,7 +280,7 @@ def _collect(
 def _restore(
     tensors: dict[str, Tensor],
     names: list[str],
-    parameters: list[nn.Parameter],
+    parameters: list[Tensor],
     average: list[Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> None:
@@ -304,7 +304,7 @@ def _restore(
 
 
 @contextmanager
-def _averaged(parameters: list[nn.Parameter], average: list[Tensor]) -> Iterator[None]:
+def _averaged(parameters: list[Tensor], average: list[Tensor]) -> Iterator[None]:
     """The model with its averaged weights, inside the block only."""
     current = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What training minimises beside L1 in pixels and L_ddl (which stands with the prompts, ``models/pip.py``)."""
+"""The loss in frequencies; L1 in pixels stands in the loop, L_ddl with the prompts in ``models/pip.py``."""
 
 from __future__ import annotations
 
