@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import PurePath
 
-from pipcli.images import jpeg, png
+from pipcli.images import jpeg, png, tiff
 from pipcli.images.image import Image
 
 
@@ -33,6 +33,7 @@ class Format:
 FORMATS = (
     Format("PNG", (".png",), (png.SIGNATURE,), png.read_png, png.encode_png),
     Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), (jpeg.SIGNATURE,), jpeg.read_jpeg, jpeg.encode_jpeg),
+    Format("TIFF", (".tif", ".tiff"), tiff.SIGNATURES, tiff.read_tiff, tiff.encode_tiff),
 )
 
 SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
@@ -41,8 +42,6 @@ SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixe
 _STRANGERS = (
     (b"GIF8", "a GIF file"),
     (b"BM", "a BMP file"),
-    (b"II*\0", "a TIFF file"),
-    (b"MM\0*", "a TIFF file"),
     (b"%PDF", "a PDF file"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 file"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
