@@ -1,0 +1,129 @@
+"""The public names of the package, as a program uses them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+from torch import Tensor, nn
+
+import pipcli
+from pipcli import Degradation
+from pipcli.errors import DeviceError, ImageError, ModelError, UsageError
+from pipcli.models import zoo
+from pipcli.models.checkpoint import save_weights
+from pipcli.models.pip import PromptConfig
+from pipcli.models.unet import UNet, UNetConfig
+
+
+class Dimming(nn.Module):
+    """y = x·(what ω says of noise), so that the output tells ω."""
+
+    stride = 1
+    halo = 4
+    degradations = (Degradation.NOISE, Degradation.RAIN)
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        return x * omega[:, :1, None, None]
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(3)
+    path = tmp_path / "small.safetensors"
+    save_weights(UNet(UNetConfig(widths=(4, 8), blocks=(1, 1), prompts=(PromptConfig(4, 4),))), path, {})
+    return path
+
+
+def test_public_names_are_there():
+    assert set(pipcli.__all__) == {"Degradation", "__version__", "load_model", "restore"}
+    assert all(hasattr(pipcli, name) for name in pipcli.__all__)
+
+
+def test_a_loaded_model_is_called_with_x_and_omega(weights):
+    model = pipcli.load_model(weights, device="cpu")
+    assert not model.training
+    assert model.degradations == tuple(Degradation)
+    with torch.inference_mode():
+        y = model(torch.rand(1, 3, 21, 34), torch.tensor([[1.0, 0, 0, 0, 0]]))
+    assert y.shape == (1, 3, 21, 34)
+    assert torch.isfinite(y).all()
+
+
+def test_a_loaded_model_restores_an_array_as_it_does_when_called(weights):
+    model = pipcli.load_model(str(weights), device="cpu")
+    image = np.random.default_rng(2).random((40, 52, 3), np.float32)
+    restored = pipcli.restore(image, "deblur", model=model, precision="fp32")
+    with torch.inference_mode():
+        y = model(torch.from_numpy(image).permute(2, 0, 1)[None], torch.tensor([[0, 0, 0, 1.0, 0]]))
+    assert np.abs(restored - image).max() > 1e-4
+    np.testing.assert_allclose(restored, y.clamp(0, 1)[0].permute(1, 2, 0).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(9, 7, 3), (9, 7, 1), (9, 7)])
+def test_array_in_same_kind_of_array_out(dtype, shape):
+    peak = {"uint8": 200, "uint16": 50000}.get(dtype, 0.5)
+    image = np.full(shape, peak, dtype)
+    restored = pipcli.restore(image, "derain+denoise", model=Dimming())
+    assert restored.dtype == image.dtype
+    assert restored.shape == image.shape
+    np.testing.assert_allclose(restored, peak / 2)
+    assert (image == peak).all()
+
+
+def test_path_in_array_out(tmp_path):
+    path = tmp_path / "a.png"
+    PillowImage.new("RGBA", (7, 9), (200, 100, 50, 10)).save(path)
+    restored = pipcli.restore(path, "denoise", model=Dimming(), strength=0.5)
+    assert restored.dtype == np.uint8
+    np.testing.assert_array_equal(restored, np.full((9, 7, 3), (200, 100, 50)))
+    np.testing.assert_array_equal(pipcli.restore(str(path), "denoise", model=Dimming()), restored)
+
+
+def test_weights_in_place_of_a_task():
+    image = np.full((4, 4, 3), 1.0)
+    mix = {Degradation.NOISE: 0.25, Degradation.RAIN: 0.75}
+    np.testing.assert_allclose(pipcli.restore(image, mix, model=Dimming()), 0.25)
+
+
+def test_default_model_is_loaded_once(monkeypatch):
+    names = []
+
+    def load(name: str) -> nn.Module:
+        names.append(name)
+        return Dimming()
+
+    monkeypatch.setattr(zoo, "load_model", load)
+    pipcli._default_model.cache_clear()
+    try:
+        for _ in range(2):
+            pipcli.restore(np.zeros((4, 4, 3)), "denoise")
+    finally:
+        pipcli._default_model.cache_clear()
+    assert names == [zoo.DEFAULT_MODEL]
+
+
+def test_what_is_wrong_is_told(tmp_path, monkeypatch):
+    image, model = np.zeros((4, 4, 3), np.uint8), Dimming()
+    with pytest.raises(UsageError, match="unknown task 'polish'"):
+        pipcli.restore(image, "polish", model=model)
+    with pytest.raises(UsageError, match="not trained for haze"):
+        pipcli.restore(image, {Degradation.HAZE: 1.0}, model=model)
+    with pytest.raises(UsageError, match="strength"):
+        pipcli.restore(image, "denoise", model=model, strength=math.nan)
+    with pytest.raises(UsageError, match="unknown precision 'int8'"):
+        pipcli.restore(image, "denoise", model=model, precision="int8")
+    for wrong in (np.zeros((4, 4, 3), np.int64), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)):
+        with pytest.raises(UsageError, match="image: pixels"):
+            pipcli.restore(wrong, "denoise", model=model)
+    with pytest.raises(ImageError, match=r"none\.png"):
+        pipcli.restore(tmp_path / "none.png", "denoise", model=model)
+    with pytest.raises(ModelError, match="none"):
+        pipcli.load_model("none")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="cuda"):
+        pipcli.load_model(device="cuda")

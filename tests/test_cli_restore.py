@@ -1,0 +1,289 @@
+"""`pipcli restore` as a user meets it: files, streams and exit codes, with a model that stands in."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+from torch import Tensor, nn
+
+from pipcli.cli import main
+from pipcli.degradations import Degradation
+from pipcli.errors import ModelError
+from pipcli.models import zoo
+
+
+class Dimming(nn.Module):
+    """y = x·(what ω says of noise), so that the output tells ω."""
+
+    stride = 1
+    halo = 4
+    degradations = (Degradation.NOISE, Degradation.RAIN)
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        return x * omega[:, :1, None, None]
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Names of the models asked for; every one is a Dimming."""
+    names: list[str] = []
+
+    def load(name: str) -> nn.Module:
+        names.append(name)
+        return Dimming()
+
+    monkeypatch.setattr(zoo, "load_model", load)
+    return names
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, loaded):
+    """The working folder, with in/a.png, in/sub/b.jpg (both of level 200), in/notes.txt and file."""
+    monkeypatch.chdir(tmp_path)
+    save("in/a.png")
+    save("in/sub/b.jpg")
+    Path("in/notes.txt").write_text("no image")
+    Path("file").write_text("in the way")
+    return tmp_path
+
+
+def save(name: str) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    PillowImage.new("RGB", (24, 16), (200, 200, 200)).save(name)
+
+
+def level(name: str) -> int:
+    return int(np.asarray(PillowImage.open(name))[8, 8, 0])
+
+
+def files(folder: str) -> set[str]:
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_a_folder(folder, loaded, capsys):
+    assert main(["restore", "in", "out", "--task", "derain+denoise"]) == 0
+    assert files("out") == {"a.png", "sub/b.jpg"}
+    assert level("out/a.png") == 100  # half of the mix is noise
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, last = err.splitlines()
+    assert first.startswith("pipcli: 2 files to restore with pip-unet on ")
+    assert last.startswith("pipcli: 2 restored, 0 failed, 1 left alone in ")
+    assert last.endswith(first.split(" with ")[1])
+    assert loaded == ["pip-unet"]
+
+
+def test_one_file_with_every_option(folder, loaded, capsys):
+    options = "--task derain --model mine --device cpu --precision fp32 --tile 256 --strength 0.5 --quiet"
+    assert main(["restore", "in/a.png", "new.png", *options.split()]) == 0
+    assert level("new.png") == 100  # half of the way to black
+    assert loaded == ["mine"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bad_files_are_listed_and_the_rest_is_done(folder, capsys):
+    Path("in/text.png").write_text("I am a text")
+    Path("in/empty.jpg").write_bytes(b"")
+    assert main(["restore", "in", "out", "--task", "denoise"]) == 3
+    assert files("out") == {"a.png", "sub/b.jpg"}
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[1:3] == [
+        "pipcli: error: in/empty.jpg: is empty",
+        "pipcli: error: in/text.png: is no image of a known format",
+    ]
+    assert "2 restored, 2 failed, 1 left alone" in err.splitlines()[3]
+    assert main(["restore", "in/text.png", "out/", "--task", "denoise", "--quiet"]) == 4
+    assert capsys.readouterr() == ("", "pipcli: error: in/text.png: is no image of a known format\n")
+
+
+def test_json_is_one_line_a_file(folder, capsys):
+    Path("in/text.png").write_text("I am a text")
+    Path("in/we\nird.png").write_bytes(Path("in/a.png").read_bytes())
+    assert main(["restore", "in", "out", "--task", "denoise", "--json"]) == 3
+    out, err = capsys.readouterr()
+    lines = {entry.pop("input"): entry for entry in map(json.loads, out.splitlines())}
+    assert all(entry.pop("seconds") >= 0 for entry in lines.values())
+    omega = {"noise": 1.0, "rain": 0.0}
+    well = {"task": "denoise", "omega": omega, "warnings": [], "error": None}
+    assert lines == {
+        "in/a.png": {"output": "out/a.png", **well},
+        "in/sub/b.jpg": {"output": "out/sub/b.jpg", **well},
+        "in/we\nird.png": {"output": "out/we\nird.png", **well},
+        "in/text.png": {**well, "output": None, "error": "in/text.png: is no image of a known format"},
+    }
+    assert all(line.startswith("pipcli: ") for line in err.splitlines())
+
+
+def test_nothing_to_do_is_well(folder, capsys):
+    Path("empty").mkdir()
+    assert main(["restore", "empty", "out", "--task", "denoise"]) == 0
+    assert not Path("out").exists()
+    assert "0 restored, 0 failed, 0 left alone" in capsys.readouterr().err
+
+
+REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
+    "missing input": (["none.png", "out", "--task", "denoise"], 2, "none.png: there is no such file"),
+    "unknown task": (["in", "out", "--task", "polish"], 2, "unknown task 'polish': choose from denoise, "),
+    "same task twice": (["in", "out", "--task", "denoise+denoise"], 2, "same task twice"),
+    "task this model does not know": (["in", "out", "--task", "dehaze"], 2, "not trained for haze"),
+    "strength above 1": (["in", "out", "--task", "denoise", "--strength", "1.5"], 2, "--strength is 1.5"),
+    "strength no number": (["in", "out", "--task", "denoise", "--strength", "nan"], 2, "--strength is nan"),
+    "strength a word": (["in", "out", "--task", "denoise", "--strength", "much"], 2, "'--strength'"),
+    "tile too small": (["in", "out", "--task", "denoise", "--tile", "10"], 2, "tile is 10"),
+    "unknown device": (["in", "out", "--task", "denoise", "--device", "tpu"], 2, "'--device'"),
+    "unknown precision": (["in", "out", "--task", "denoise", "--precision", "int8"], 2, "'--precision'"),
+    "unknown option": (["in", "out", "--task", "denoise", "--magic"], 2, "--magic"),
+    "no task": (["in", "out"], 2, "'--task'"),
+    "no output": (["in", "--task", "denoise"], 2, "OUT"),
+    "same folder": (["in", "in/sub/..", "--task", "denoise"], 2, "same folder"),
+    "same file": (["in/a.png", "in/a.png", "--task", "denoise"], 2, "this output is also an input"),
+    "output inside the input": (["in", "in/out", "--task", "denoise"], 2, "lies inside the input"),
+    "output of no known format": (["in/a.png", "a.xyz", "--task", "denoise"], 2, "a.xyz: its suffix"),
+    "output is a file": (["in", "file", "--task", "denoise"], 7, "file: is a file"),
+    "output below a file": (["in", "file/x", "--task", "denoise"], 7, "file/x: cannot be made"),
+    "output not writable": (["in", "/proc/self/x", "--task", "denoise"], 7, "/proc/self/x: cannot be writ"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_is_one_line_and_changes_nothing(folder, capsys, arguments, code, says):
+    before = set(Path().rglob("*"))
+    assert main(["restore", *arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("pipcli: error: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert set(Path().rglob("*")) == before
+
+
+def test_usage_is_checked_before_a_model_is_loaded(folder, loaded, capsys):
+    for name in ("missing input", "unknown task", "strength above 1", "same folder", "output is a file"):
+        main(["restore", *REFUSED[name][0]])
+    capsys.readouterr()
+    assert loaded == []
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there(folder, monkeypatch, capsys, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert main(["restore", "in", "out", "--task", "denoise", "--device", device]) == 6
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"pipcli: error: device '{device}' is not there")
+    assert not Path("out").exists()
+
+
+def test_auto_says_what_it_chose(folder, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert main(["restore", "in", "out", "--task", "denoise"]) == 0
+    assert "with pip-unet on cpu in fp32" in capsys.readouterr().err
+
+
+def test_damaged_weights(folder, monkeypatch, capsys):
+    def load(name: str) -> nn.Module:
+        raise ModelError(f"weights of {name} have sha256 1, expected 2")
+
+    monkeypatch.setattr(zoo, "load_model", load)
+    assert main(["restore", "in", "out", "--task", "denoise"]) == 5
+    assert capsys.readouterr() == ("", "pipcli: error: weights of pip-unet have sha256 1, expected 2\n")
+    assert not Path("out").exists()
+
+
+def test_a_model_that_is_not_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save("a.png")
+    assert main(["restore", "a.png", "b.png", "--task", "denoise", "--model", "none"]) == 5
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "model none is neither" in err
+
+
+def test_no_arguments_show_the_help_and_version_is_told(capsys):
+    assert main([]) == 0
+    assert "Usage: pipcli" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("pipcli 0.")
+
+
+def test_help_fits_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["restore", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--strength" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.fixture
+def many(folder):
+    """Five images in many/."""
+    for index in range(5):
+        save(f"many/{index}.png")
+
+
+def signalling(monkeypatch, at: int, *numbers: int) -> None:
+    """Every model sends these signals to this process while it computes the image of that number."""
+
+    class Signalling(Dimming):
+        calls = 0
+
+        def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls == at:
+                for number in numbers:
+                    signal.raise_signal(number)
+            return super().forward(x, omega)
+
+    monkeypatch.setattr(zoo, "load_model", lambda name: Signalling())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_once_it_finishes_the_file_in_hand(many, monkeypatch, capfd, number):
+    signalling(monkeypatch, 2, number)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert main(["restore", "many", "out", "--task", "denoise"]) == 130
+    assert files("out") == {"0.png", "1.png"}
+    assert level("out/1.png") == 200
+    err = capfd.readouterr().err
+    assert "pipcli: stopping after the file in hand" in err
+    assert "pipcli: 2 restored, 0 failed, 0 left alone, 3 not begun in " in err
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+def test_interrupted_twice_it_stops_at_once(many, monkeypatch):
+    signalling(monkeypatch, 2, signal.SIGINT, signal.SIGINT)
+    assert main(["restore", "many", "out", "--task", "denoise"]) == 130
+    assert files("out") == {"0.png"}
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback():
+    command = [sys.executable, "-m", "pipcli", "restore", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == b""
+
+
+@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
+def test_a_bar_is_drawn_on_a_terminal_only(folder, monkeypatch, terminal, quiet):
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert main(["restore", "in", "out", "--task", "denoise", *(["--quiet"] if quiet else [])]) == 0
+    assert ("/2 [" in stream.getvalue()) == (terminal and not quiet)
