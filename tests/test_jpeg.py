@@ -216,6 +216,23 @@ def test_a_tail_of_zeros_is_refused():
         decode_image(data[:-300] + bytes(300), "x.jpg")
 
 
+@pytest.mark.parametrize("restarts", [0, 3])
+def test_data_that_end_too_early_are_refused_though_an_end_marker_follows(restarts):
+    data = pillow_jpeg(scene(), restart_marker_blocks=restarts)
+    np.testing.assert_array_equal(decode_image(data, "x.jpg").pixels, np.asarray(opened(data)))
+    for length in range(data.index(b"\xff\xda") + 14, len(data) - 8):
+        with pytest.raises(ImageError, match="coded data end too early"):
+            decode_image(data[:length].rstrip(b"\xff") + b"\xff\xd9", "x.jpg")
+
+
+def test_a_progressive_scan_that_ends_too_early_is_refused():
+    data = pillow_jpeg(scene(), progressive=True)
+    first = data.index(b"\xff\xda") + 14
+    second = data.index(b"\xff\xc4", first)
+    with pytest.raises(ImageError, match="coded data end too early"):
+        decode_image(data[: (first + second) // 2] + data[second:], "x.jpg")
+
+
 def test_bytes_behind_the_end_do_not_matter():
     data = pillow_jpeg(scene())
     np.testing.assert_array_equal(

@@ -12,7 +12,15 @@ RED = Image(np.full((8, 8, 3), (200, 10, 10), np.uint8))
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("x.png", "PNG"), ("x.JPG", "JPEG"), ("x.jpeg", "JPEG"), ("x.Tif", "TIFF"), ("x", "PNG")],
+    [
+        ("x.png", "PNG"),
+        ("x.JPG", "JPEG"),
+        ("x.jpeg", "JPEG"),
+        ("x.Tif", "TIFF"),
+        ("x.webp", "WEBP"),
+        ("x.bmp", "BMP"),
+        ("x", "PNG"),
+    ],
 )
 def test_the_suffix_names_the_format(tmp_path, name, expected):
     write_image(RED, tmp_path / name)
@@ -38,7 +46,7 @@ def test_metadata_crosses_formats_and_what_only_one_can_hold_stays_behind(tmp_pa
 def test_an_unknown_suffix_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"x\.doc: its suffix is none that can be written: \.png"):
         write_image(RED, tmp_path / "x.doc")
-    with pytest.raises(UsageError, match="unknown format 'doc': choose from PNG, JPEG, TIFF"):
+    with pytest.raises(UsageError, match="unknown format 'doc': choose from PNG, JPEG, TIFF, WebP, BMP"):
         encode_image(RED, "doc")
 
 

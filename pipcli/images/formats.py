@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import PurePath
 
-from pipcli.images import jpeg, png, tiff
+from pipcli.images import bmp, jpeg, png, tiff, webp
 from pipcli.images.image import Image
 
 
@@ -18,22 +18,34 @@ class Format:
     Args:
         name: as users know it; stands in ``Metadata.format``.
         suffixes: that name it, lower case with the dot; the first one is what new names get.
-        starts: what a file of this format starts with, one of these.
+        recognise: first bytes of a file → whether it is of this format.
         read: (whole file, largest number of pixels) → image; raises ImageError without the file's name.
         encode: image → whole file; raises ImageError where the format cannot hold it.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    starts: tuple[bytes, ...]
+    recognise: Callable[[bytes], bool]
     read: Callable[[bytes, int], Image]
     encode: Callable[[Image], bytes]
 
 
+def _starts_with(*starts: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(starts)
+
+
 FORMATS = (
-    Format("PNG", (".png",), (png.SIGNATURE,), png.read_png, png.encode_png),
-    Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), (jpeg.SIGNATURE,), jpeg.read_jpeg, jpeg.encode_jpeg),
-    Format("TIFF", (".tif", ".tiff"), tiff.SIGNATURES, tiff.read_tiff, tiff.encode_tiff),
+    Format("PNG", (".png",), _starts_with(png.SIGNATURE), png.read_png, png.encode_png),
+    Format(
+        "JPEG",
+        (".jpg", ".jpeg", ".jpe", ".jfif"),
+        _starts_with(jpeg.SIGNATURE),
+        jpeg.read_jpeg,
+        jpeg.encode_jpeg,
+    ),
+    Format("TIFF", (".tif", ".tiff"), _starts_with(*tiff.SIGNATURES), tiff.read_tiff, tiff.encode_tiff),
+    Format("WebP", (".webp",), webp.is_webp, webp.read_webp, webp.encode_webp),
+    Format("BMP", (".bmp",), _starts_with(bmp.SIGNATURE), bmp.read_bmp, bmp.encode_bmp),
 )
 
 SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
@@ -41,7 +53,6 @@ SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixe
 
 _STRANGERS = (
     (b"GIF8", "a GIF file"),
-    (b"BM", "a BMP file"),
     (b"%PDF", "a PDF file"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 file"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
@@ -54,7 +65,7 @@ _STRANGERS = (
 def format_of_content(data: bytes) -> Format | None:
     """The format that a file's first bytes show, whatever its name; None for one that is not read."""
     for format_ in FORMATS:
-        if data.startswith(format_.starts):
+        if format_.recognise(data):
             return format_
     return None
 
@@ -72,8 +83,6 @@ def describe_stranger(data: bytes) -> str:
     """What a file that is of no known format is, as the end of the sentence "the file …"."""
     if not data:
         return "is empty"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "is a WebP file, which is not supported"
     if data[4:8] == b"ftyp":
         return "is an AVIF, HEIF or video file, which is not supported"
     for start, kind in _STRANGERS:

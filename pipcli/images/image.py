@@ -51,6 +51,7 @@ class Metadata:
         blocks: (kind, payload) of what only the same format can hold, such as PNG's text chunks; written
             back verbatim to that format and to no other.
         jpeg: how the source was compressed; None where it was no JPEG.
+        lossless: whether the source was stored without loss; formats that can do either do the same again.
         notes: what reading changed or left out, one phrase each, for the user to see.
     """
 
@@ -61,6 +62,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     blocks: tuple[tuple[bytes, bytes], ...] = ()
     jpeg: JpegCoding | None = None
+    lossless: bool = True
     notes: tuple[str, ...] = ()
 
 

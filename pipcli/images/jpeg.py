@@ -37,6 +37,9 @@ _NEXT_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
 _BUFFER_LOCK = Lock()
 """Held while Pillow's one buffer size, common to all threads, is raised."""
 
+_NOISE = b"".join(bytes(range(0x35, 0x75)) + bytes([0xFF, 0xD0 + number]) for number in range(8))
+"""Coded data of no sense, with each of the restart markers in them."""
+
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
@@ -62,7 +65,10 @@ class _Component(NamedTuple):
 
 @dataclass(frozen=True)
 class _Stream:
-    """A JPEG file taken apart."""
+    """A JPEG file taken apart: what its headers say, its metadata, and the parts that hold the picture.
+
+    ``scans`` are the indices of the parts that end with coded data.
+    """
 
     width: int
     height: int
@@ -71,7 +77,14 @@ class _Stream:
     components: tuple[_Component, ...]
     tables: dict[int, tuple[int, ...]]
     segments: tuple[tuple[int, bytes], ...]
-    bare: bytes
+    parts: tuple[bytes, ...]
+    scans: frozenset[int]
+
+    def bare(self, behind_scans: bytes = b"") -> bytes:
+        """The file without metadata, with further bytes at the end of the coded data of each scan."""
+        return b"".join(
+            part + behind_scans if index in self.scans else part for index, part in enumerate(self.parts)
+        )
 
 
 def read_jpeg(data: bytes, max_pixels: int) -> Image:
@@ -81,27 +94,36 @@ def read_jpeg(data: bytes, max_pixels: int) -> Image:
         ImageError: damaged, cut short, of a kind that is not supported, or larger than max_pixels; the
             file's name is not in the message, the caller has it.
     """
-    from PIL import JpegImagePlugin
-
     stream = _take_apart(data)
     check_size(stream.width, stream.height, max_pixels)
     if stream.bits != 8:
         raise ImageError(f"is a JPEG of {stream.bits} bits, only 8 are supported")
     if len(stream.components) not in (1, 3):
         raise ImageError(f"is a JPEG of {len(stream.components)} colours (CMYK), which is not supported yet")
-    try:
-        # Not Image.open: its own size limit warns, and ours is already checked.
-        with JpegImagePlugin.JpegImageFile(io.BytesIO(stream.bare)) as decoder:
-            pixels = np.asarray(decoder)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"damaged JPEG: {error}") from error
+    pixels = _decoded(stream.bare())
     if pixels.dtype != np.uint8 or pixels.shape[:2] != (stream.height, stream.width):
         raise ImageError("damaged JPEG: the pixels do not match the header")
+    # Where coded data end too early, libjpeg fills in grey and tells nobody. Bytes behind data that are whole
+    # change nothing; behind data that are not, they become pixels.
+    if not np.array_equal(pixels, _decoded(stream.bare(_NOISE))):
+        raise ImageError("damaged JPEG: its coded data end too early")
 
     metadata = _metadata(stream)
     orientation = exif_orientation(metadata.exif)
     planes = turn_upright(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
     return Image(np.ascontiguousarray(planes), metadata=_upright(metadata, orientation))
+
+
+def _decoded(data: bytes) -> Array:
+    """Pixels H×W or H×W×3, before any turning."""
+    from PIL import JpegImagePlugin
+
+    try:
+        # Not Image.open: its own size limit warns, and ours is already checked.
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as decoder:
+            return np.asarray(decoder)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"damaged JPEG: {error}") from error
 
 
 def encode_jpeg(image: Image) -> bytes:
@@ -131,7 +153,8 @@ def _take_apart(data: bytes) -> _Stream:
     tables: dict[int, tuple[int, ...]] = {}
     segments: list[tuple[int, bytes]] = []
     frame: tuple[int, bytes] | None = None
-    bare = [data[:2]]
+    parts = [data[:2]]
+    scans: set[int] = set()
     position = 2
     while True:
         found = _NEXT_MARKER.search(data, position)
@@ -162,7 +185,8 @@ def _take_apart(data: bytes) -> _Stream:
                 raise ImageError("JPEG is cut short")
             end = next_marker.end() - 2
             position = end
-        bare.append(data[start:end])
+            scans.add(len(parts))
+        parts.append(data[start:end])
     if frame is None:
         raise ImageError("damaged JPEG: it has no frame")
     marker, payload = frame
@@ -172,9 +196,17 @@ def _take_apart(data: bytes) -> _Stream:
     components = tuple(
         _Component(payload[7 + 3 * i] >> 4, payload[7 + 3 * i] & 15, payload[8 + 3 * i]) for i in range(count)
     )
-    bare.append(bytes([0xFF, _END]))
+    parts.append(bytes([0xFF, _END]))
     return _Stream(
-        width, height, bits, marker in _PROGRESSIVE, components, tables, tuple(segments), b"".join(bare)
+        width=width,
+        height=height,
+        bits=bits,
+        progressive=marker in _PROGRESSIVE,
+        components=components,
+        tables=tables,
+        segments=tuple(segments),
+        parts=tuple(parts),
+        scans=frozenset(scans),
     )
 
 
@@ -227,6 +259,7 @@ def _metadata(stream: _Stream) -> Metadata:
         dpi=dpi,
         blocks=tuple(blocks),
         jpeg=_coding(stream),
+        lossless=False,
         notes=tuple(notes),
     )
 

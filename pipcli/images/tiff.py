@@ -7,7 +7,6 @@ reader knows and which loses nothing. Up to 8 bits come out as 8, 9 to 16 as 16;
 from __future__ import annotations
 
 import io
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,9 +30,6 @@ _KEPT = (270, 271, 272, 285, 305, 306, 315, 316, 33432, 33723, 34377)
 copyright, IPTC and Photoshop's resources."""
 _ASCII, _BYTES = 2, 7
 
-_SILENCE = logging.NullHandler()
-"""tifffile logs what it finds odd; without any handler Python puts that on stderr."""
-
 # The values of tags that are told apart here (TIFF 6.0, sections 4 to 8 and 18).
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _JPEG = 7
@@ -50,7 +46,6 @@ def read_tiff(data: bytes, max_pixels: int) -> Image:
     """
     import tifffile
 
-    logging.getLogger("tifffile").addHandler(_SILENCE)
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage)]

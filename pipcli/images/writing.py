@@ -45,6 +45,6 @@ def encode_image(image: Image, format_name: str | None = None) -> bytes:
 
 def _named(name: str) -> Format:
     for format_ in FORMATS:
-        if format_.name == name.upper():
+        if format_.name.upper() == name.upper():
             return format_
     raise UsageError(f"unknown format {name!r}: choose from {', '.join(each.name for each in FORMATS)}")
