@@ -72,9 +72,10 @@ def channel_products(query: Tensor, key: Tensor, heads: int) -> tuple[Tensor, Te
     q = query.permute(0, 2, 3, 1).reshape(shape)
     k = key.permute(0, 2, 3, 1).reshape(shape)
     norms = [x.float().square().sum(1) for x in (q, k)]
-    # A sum over a megapixel does not fit in float16, whose largest number is 65504; a mean does.
-    pixels = q.shape[1] if q.dtype == torch.float16 else 1
-    if pixels > 1:
+    pixels = 1
+    if q.dtype == torch.float16:
+        # Its largest number is 65504: a sum over a megapixel does not fit, a mean does.
+        pixels = q.shape[1]
         q, k = q * pixels**-0.5, k * pixels**-0.5
     products = (q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3)).float() * pixels
     return products, norms[0], norms[1]
@@ -191,7 +192,7 @@ class PromptedSkip(nn.Module):
         batch = feature.shape[0]
         if not self.config.degradation_prompt:
             return self.basic_prompt.expand(batch, -1, -1, -1).to(feature.dtype)
-        weighted = (omega.unsqueeze(-1) * self.degradation_prompts).mean(1)[..., None, None]
+        weighted = (omega.float().unsqueeze(-1) * self.degradation_prompts).mean(1)[..., None, None]
         if not self.config.basic_prompt:
             return weighted.expand(-1, -1, s, s).to(feature.dtype)
         aware = weighted * _fit_channels(feature.float(), self.config.channels)
