@@ -66,3 +66,11 @@ def test_limits():
         decode_image(data, "x.bmp", max_pixels=125)
     with pytest.raises(ImageError, match="8 bits"):
         encode_image(Image(np.zeros((2, 2, 3), np.uint16)), "BMP")
+
+
+def test_nonsense_resolution_is_left_out():
+    data = bytearray(pillow_bmp(PillowImage.fromarray(PLANES[:, :, :3])))
+    data[38:46] = b"\xff\xff\xff\xff\1\0\0\0"
+    image = decode_image(bytes(data), "x.bmp")
+    assert image.metadata.dpi is None
+    np.testing.assert_array_equal(decode_image(encode_image(image), "x.bmp").pixels, image.pixels)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipcli.errors import ImageError
-from pipcli.images import Image, JpegCoding
+from pipcli.images import Image, JpegCoding, Metadata
 
 
 def every_value(dtype: type, channels: int) -> Image:
@@ -95,3 +95,9 @@ def test_wrong_arrays_are_refused(pixels, alpha):
 def test_wrong_jpeg_coding_is_refused(arguments):
     with pytest.raises(ValueError, match=r"subsampling|64 entries"):
         JpegCoding(*arguments)
+
+
+@pytest.mark.parametrize("dpi", [(0, 72), (72, -1), (72, 65536), (float("nan"), 72)])
+def test_nonsense_resolution_is_refused(dpi):
+    with pytest.raises(ValueError, match="it must be above 0 and at most 65535 dpi"):
+        Metadata(dpi=dpi)

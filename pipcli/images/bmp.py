@@ -8,7 +8,7 @@ import struct
 import numpy as np
 
 from pipcli.errors import ImageError
-from pipcli.images.image import Image, Metadata
+from pipcli.images.image import Image, Metadata, plausible_dpi
 from pipcli.images.limits import check_size
 
 SIGNATURE = b"BM"
@@ -36,7 +36,7 @@ def read_bmp(data: bytes, max_pixels: int) -> Image:
             check_size(picture.width, picture.height, max_pixels)
             palette = picture.mode == "P"
             planes = np.asarray(picture.convert(_MODES.get(picture.mode, picture.mode)))
-            dpi = picture.info.get("dpi")
+            dpi = plausible_dpi(*picture.info.get("dpi", (0, 0)))
     except ImageError:
         raise
     except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError) as error:
@@ -47,7 +47,7 @@ def read_bmp(data: bytes, max_pixels: int) -> Image:
         alpha=np.ascontiguousarray(planes[:, :, 3]) if has_alpha else None,
         metadata=Metadata(
             "BMP",
-            dpi=dpi if dpi and all(dpi) else None,
+            dpi=dpi,
             notes=("palette image read as RGB",) if palette else (),
         ),
     )

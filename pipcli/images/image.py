@@ -16,6 +16,15 @@ _PEAKS = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """Stored type → the stored value that means 1.0."""
 
 
+_HIGHEST_DPI = 65535.0
+"""What a JPEG can state; no device comes near."""
+
+
+def plausible_dpi(x: float, y: float) -> tuple[float, float] | None:
+    """A file's resolution, pixels an inch, where formats can state it; None for zero and nonsense."""
+    return (x, y) if 0 < x <= _HIGHEST_DPI and 0 < y <= _HIGHEST_DPI else None
+
+
 @dataclass(frozen=True)
 class JpegCoding:
     """How a JPEG was compressed, so that the restored file can be compressed the same way.
@@ -47,7 +56,7 @@ class Metadata:
         icc: ICC profile of the pixels.
         exif: EXIF as a TIFF structure (without the "Exif" prefix of JPEG), its orientation 1.
         xmp: XMP packet, its orientation 1.
-        dpi: pixels an inch, horizontal and vertical.
+        dpi: pixels an inch, horizontal and vertical, above 0 and up to 65535.
         blocks: (kind, payload) of what only the same format can hold, such as PNG's text chunks; written
             back verbatim to that format and to no other.
         jpeg: how the source was compressed; None where it was no JPEG.
@@ -64,6 +73,10 @@ class Metadata:
     jpeg: JpegCoding | None = None
     lossless: bool = True
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dpi is not None and plausible_dpi(*self.dpi) is None:
+            raise ValueError(f"resolution is {self.dpi}: it must be above 0 and at most {_HIGHEST_DPI:g} dpi")
 
 
 @dataclass(frozen=True, eq=False)

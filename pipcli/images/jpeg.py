@@ -19,7 +19,7 @@ import numpy as np
 
 from pipcli.errors import ImageError
 from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
-from pipcli.images.image import Array, Image, JpegCoding, Metadata
+from pipcli.images.image import Array, Image, JpegCoding, Metadata, plausible_dpi
 from pipcli.images.limits import check_size
 
 SIGNATURE = b"\xff\xd8\xff"
@@ -239,8 +239,9 @@ def _metadata(stream: _Stream) -> Metadata:
     for marker, payload in stream.segments:
         if marker == _APP0 and payload.startswith(b"JFIF\0") and len(payload) >= 12:
             unit, x, y = struct.unpack_from(">BHH", payload, 7)
-            if unit in (1, 2) and x and y:
-                dpi = (x * (1.0, 2.54)[unit - 1], y * (1.0, 2.54)[unit - 1])
+            if unit in (1, 2):
+                inch = 1.0 if unit == 1 else 2.54
+                dpi = plausible_dpi(x * inch, y * inch)
         elif marker == _APP1 and payload.startswith(_EXIF[:5]) and exif is None:
             exif = payload[len(_EXIF) :]
         elif marker == _APP1 and payload.startswith(_XMP) and xmp is None:
@@ -310,7 +311,7 @@ def _encode_pixels(image: Image) -> bytes:
     from PIL import Image as PillowImage
 
     picture = PillowImage.fromarray(_squeezed(image.pixels))
-    dpi = tuple(min(65535, max(1, round(value))) for value in image.metadata.dpi or ()) or (0, 0)
+    dpi = tuple(max(1, round(value)) for value in image.metadata.dpi or ()) or (0, 0)
     coding = image.metadata.jpeg
     out = io.BytesIO()
     if coding is None or len(coding.quantisation) != image.channels:

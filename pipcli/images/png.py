@@ -16,7 +16,7 @@ import numpy as np
 
 from pipcli.errors import ImageError
 from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
-from pipcli.images.image import Image, Metadata
+from pipcli.images.image import Image, Metadata, plausible_dpi
 from pipcli.images.limits import check_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -135,8 +135,8 @@ def _metadata(chunks: Iterator[tuple[bytes, bytes]], header: _Header) -> Metadat
             exif = payload
         elif kind == b"pHYs" and len(payload) == 9:
             x, y, unit = struct.unpack(">IIB", payload)
-            if unit == 1 and x and y:
-                dpi = (x * _INCH, y * _INCH)
+            if unit == 1:
+                dpi = plausible_dpi(x * _INCH, y * _INCH)
         elif kind == b"iTXt" and payload.startswith(_XMP_KEYWORD + b"\0"):
             xmp = _international_text(payload)
         elif kind in _TEXT_CHUNKS or kind in _COLOUR_CHUNKS:

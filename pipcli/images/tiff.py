@@ -14,7 +14,7 @@ import numpy as np
 
 from pipcli.errors import ImageError
 from pipcli.images.exif import turn_upright, upright_xmp
-from pipcli.images.image import Array, Image, Metadata
+from pipcli.images.image import Array, Image, Metadata, plausible_dpi
 from pipcli.images.limits import check_size
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _dpi(page: TiffPage) -> tuple[float, float] | None:
     ):
         return None
     x, y = (side[0] / side[1] * (1 if unit == 2 else 2.54) for side in sides)
-    return x, y
+    return plausible_dpi(x, y)
 
 
 def _orientation(page: TiffPage) -> int:
