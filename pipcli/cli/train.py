@@ -16,6 +16,8 @@ from pipcli.errors import UsageError
 if TYPE_CHECKING:
     from pipcli.training.loop import Progress
 
+INTERRUPTED = 130
+
 
 def train(
     recipe: Annotated[
@@ -76,5 +78,9 @@ def train(
                 say(f"{progress.minutes:.0f} min, step {progress.step}: {scores} dB")
 
         weights = run(chosen, data, out, resume=resume, init=init, report=report)
+    if weights is None:
+        if chief:
+            say(f"stopped at a checkpoint; the same command with --resume goes on in {out}")
+        raise typer.Exit(INTERRUPTED)
     if chief:
-        say(f"weights are in {weights}" if weights.exists() else f"stopped; go on with --resume from {out}")
+        say(f"weights are in {weights}")

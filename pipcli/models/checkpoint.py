@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from pipcli.configuration import from_mapping, to_mapping
 from pipcli.errors import ModelError
@@ -33,16 +33,28 @@ ARCHITECTURES: Mapping[str, tuple[Callable[[Any], RestorationModel], type[Any]]]
 """Architecture's word → its class and its configuration's."""
 
 
-def build_model(architecture: str, numbers: Mapping[str, Any]) -> RestorationModel:
-    """A new model from an architecture's word and its configuration as plain numbers.
+def make_config(architecture: str, numbers: Mapping[str, Any], where: str = "") -> Any:
+    """The configuration of an architecture, by its word, from plain numbers.
+
+    Args:
+        where: what to call ``numbers`` in an error.
 
     Raises:
         ValueError: no such architecture, or numbers that its configuration refuses.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}: choose from {', '.join(ARCHITECTURES)}")
-    model_class, config_class = ARCHITECTURES[architecture]
-    return model_class(from_mapping(config_class, numbers))
+    return from_mapping(ARCHITECTURES[architecture][1], numbers, where)
+
+
+def build_model(architecture: str, numbers: Mapping[str, Any]) -> RestorationModel:
+    """A new model from an architecture's word and its configuration as plain numbers.
+
+    Raises:
+        ValueError: no such architecture, or numbers that its configuration refuses.
+    """
+    config = make_config(architecture, numbers)
+    return ARCHITECTURES[architecture][0](config)
 
 
 def architecture_of(model: RestorationModel) -> str:
@@ -73,7 +85,7 @@ def save_weights(
         name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()
     }
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file(tensors, temporary, metadata={"pipcli": json.dumps(record, ensure_ascii=False)})
+    temporary.write_bytes(save(tensors, metadata={"pipcli": json.dumps(record, ensure_ascii=False)}))
     os.replace(temporary, path)
 
 
@@ -92,9 +104,16 @@ def read_record(path: Path) -> dict[str, Any]:
         raise ModelError(f"weights {path} cannot be read: {error}") from None
     if "pipcli" not in metadata:
         raise ModelError(f"weights {path} do not describe a pipcli model")
-    record: dict[str, Any] = json.loads(metadata["pipcli"])
-    if record.get("format") != FORMAT:
-        raise ModelError(f"weights {path} have format {record.get('format')}: this version reads {FORMAT}")
+    try:
+        record = json.loads(metadata["pipcli"])
+    except ValueError as error:
+        raise ModelError(f"weights {path} cannot be read: their description is no JSON: {error}") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else None
+        raise ModelError(f"weights {path} have format {found}: this version reads {FORMAT}")
+    for entry, kind in (("architecture", str), ("config", dict)):
+        if not isinstance(record.get(entry), kind):
+            raise ModelError(f"weights {path} do not describe a pipcli model: no {entry}")
     return record
 
 
@@ -105,16 +124,26 @@ def load_weights(path: Path) -> RestorationModel:
         ModelError: the file is missing or damaged, or does not fit the model that it names.
     """
     record = read_record(path)
+    given = read_tensors(path)
     try:
         model = build_model(record["architecture"], record["config"])
-        model.load_state_dict(read_tensors(path))
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         raise ModelError(f"weights {path} do not fit the model they name: {error}") from None
+    own = model.state_dict()
+    for name in sorted({*own, *given}):
+        if name not in own or name not in given or own[name].shape != given[name].shape:
+            what = "has another shape" if name in own and name in given else "is missing or has no place"
+            raise ModelError(f"weights {path} do not fit the model they name: {name} {what}")
+    model.load_state_dict(given)
     return model.eval()
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a weights file, in float32 on the CPU."""
+    """All tensors of a weights file, in float32 on the CPU.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118

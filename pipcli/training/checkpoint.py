@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pipcli.errors import ModelError
@@ -34,14 +35,14 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
     shards = size = 0
     for name, tensor in tensors.items():
         if shard and size + tensor.nbytes > SHARD_BYTES:
-            save_file(shard, temporary / f"{shards:03}.safetensors")
+            (temporary / f"{shards:03}.safetensors").write_bytes(save(shard))
             shards, size, shard = shards + 1, 0, {}
         shard[name] = tensor.detach().cpu().contiguous()
         size += tensor.nbytes
-    save_file(shard, temporary / f"{shards:03}.safetensors")
+    (temporary / f"{shards:03}.safetensors").write_bytes(save(shard))
     (temporary / "state.json").write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
-    shutil.rmtree(old, ignore_errors=True)
     if final.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(final, old)
     os.replace(temporary, final)
     shutil.rmtree(old, ignore_errors=True)
@@ -64,6 +65,6 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors.update(load_file(shard))
     except FileNotFoundError:
         raise ModelError(f"no checkpoint to resume from in {folder}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"checkpoint {final} cannot be read: {error}") from None
     return tensors, state

@@ -9,7 +9,8 @@ matched by their stems.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +75,12 @@ class PixelBank:
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> Crops:
         """Places of ``count`` crops, evenly over the images and within each."""
-        device = self.starts.device
-        image = torch.randint(len(self), (count,), generator=generator, device=device)
+        image = torch.randint(len(self), (count,), generator=generator, device=self.starts.device)
+        return self.place(image, size, generator)
+
+    def place(self, image: Tensor, size: int, generator: torch.Generator) -> Crops:
+        """Random places and orientations of one crop in each of the given images."""
+        count, device = len(image), self.starts.device
         where = torch.rand((2, count), generator=generator, device=device)
         top = (where[0] * (self.heights[image] - size + 1)).long()
         left = (where[1] * (self.widths[image] - size + 1)).long()
@@ -84,14 +89,18 @@ class PixelBank:
 
     def read(self, crops: Crops, size: int) -> Tensor:
         """Crops as B×3×size×size float32 in [0, 1]."""
-        steps = torch.arange(size, device=self.starts.device)
-        rows, columns = steps[None, :, None], steps[None, None, :]
-        code = crops.orientation[:, None, None]
-        y, x = torch.where(code & 4 > 0, columns, rows), torch.where(code & 4 > 0, rows, columns)
-        y = torch.where(code & 1 > 0, size - 1 - y, y) + crops.top[:, None, None]
-        x = torch.where(code & 2 > 0, size - 1 - x, x) + crops.left[:, None, None]
-        index = self.starts[crops.image][:, None, None] + y * self.widths[crops.image][:, None, None] + x
-        return self.pixels[index].permute(0, 3, 1, 2).float().div_(255)
+        width = self.widths[crops.image]
+        turned, upturned, mirrored = (crops.orientation & bit > 0 for bit in (4, 1, 2))
+        corner = self.starts[crops.image] + crops.top * width + crops.left
+        corner = corner + (size - 1) * (upturned * width + mirrored)
+        # How far a step down and a step to the right in the crop lead among the pixels.
+        down, right = torch.where(upturned, -width, width), torch.where(mirrored, -1, 1)
+        down, right = torch.where(turned, right, down), torch.where(turned, down, right)
+        steps = torch.arange(size, device=corner.device)
+        rows = corner[:, None] + down[:, None] * steps
+        index = rows[:, :, None] + (right[:, None] * steps)[:, None, :]
+        chosen = self.pixels.index_select(0, index.flatten()).view(*index.shape, 3).permute(0, 3, 1, 2)
+        return chosen.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 @dataclass(frozen=True)
@@ -108,42 +117,54 @@ class Photographs:
     first_frames: Tensor
 
 
-def load_photographs(folder: Path, device: torch.device) -> tuple[Photographs, Photographs]:
+def load_photographs(
+    folder: Path, device: torch.device, least_side: int = 1
+) -> tuple[Photographs, Photographs]:
     """Training and validation split of a data folder; the split depends on names alone.
 
+    Args:
+        folder: has the layout above; ``lol`` and ``frames`` may be missing.
+        device: where the pixels are kept.
+        least_side: of every image, in pixels: the side of the largest crops to be cut.
+
     Raises:
-        UsageError: the folder or its ``photos`` is missing or empty, or a file in it cannot be read.
+        UsageError: the folder or its ``photos`` is missing or has too few images, or a file in it cannot be
+            read, is too small, or does not fit its partner.
     """
     photos = _files(folder / "photos")
     if len(photos) < HELD_OUT_EVERY:
         raise UsageError(f"data folder {folder}: photos/ holds {len(photos)} images, {HELD_OUT_EVERY} needed")
-    lows, highs = (
-        _files(folder / "lol" / "low"),
-        {path.stem: path for path in _files(folder / "lol" / "high")},
-    )
+    lows = _files(folder / "lol" / "low")
+    highs = {path.stem: path for path in _files(folder / "lol" / "high")}
     unpaired = [path.name for path in lows if path.stem not in highs]
     if unpaired:
         raise UsageError(f"data folder {folder}: lol/low/{unpaired[0]} has no partner in lol/high")
     scenes_root = folder / "frames"
     scenes = [_files(scene) for scene in sorted(scenes_root.iterdir())] if scenes_root.is_dir() else []
 
+    def decoded(paths: Iterable[Path]) -> list[np.ndarray]:
+        return [_decode(path, least_side) for path in paths]
+
     def split(held_out: bool) -> Photographs:
         chosen = [path for i, path in enumerate(photos) if (i % HELD_OUT_EVERY == 0) == held_out]
         pairs = [path for path in lows if (path.stem in HELD_OUT_PAIRS) == held_out]
-        cut = [
-            scene[-HELD_OUT_FRAMES:] if held_out else scene[: -HELD_OUT_FRAMES - FRAME_GAP]
-            for scene in scenes
-        ]
+        low, high = decoded(pairs), decoded(highs[path.stem] for path in pairs)
+        for path, dark, bright in zip(pairs, low, high, strict=True):
+            _check_same_size(path, dark, highs[path.stem], bright)
+        frames: list[np.ndarray] = []
         first: list[int] = []
-        start = 0
-        for scene in cut:
-            first += range(start, start + len(scene) - MOST_FRAMES + 1)
-            start += len(scene)
+        for scene in scenes:
+            cut = scene[-HELD_OUT_FRAMES:] if held_out else scene[: -HELD_OUT_FRAMES - FRAME_GAP]
+            images = decoded(cut)
+            for path, image in zip(cut, images, strict=True):
+                _check_same_size(path, image, cut[0], images[0])
+            first += range(len(frames), len(frames) + len(cut) - MOST_FRAMES + 1)
+            frames += images
         return Photographs(
-            photos=_bank(chosen, device),
-            low=_bank(pairs, device),
-            high=_bank([highs[path.stem] for path in pairs], device),
-            frames=_bank([path for scene in cut for path in scene], device),
+            photos=PixelBank(decoded(chosen), device),
+            low=PixelBank(low, device),
+            high=PixelBank(high, device),
+            frames=PixelBank(frames, device),
             first_frames=torch.tensor(first, dtype=torch.long, device=device),
         )
 
@@ -156,15 +177,22 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
-def _bank(paths: Iterable[Path], device: torch.device) -> PixelBank:
-    images = []
-    for path in paths:
-        try:
-            with PillowImage.open(path) as image:
-                images.append(np.asarray(image.convert("RGB")))
-        except (OSError, SyntaxError) as error:
-            raise UsageError(f"training image {path} cannot be read: {error}") from None
-    return PixelBank(images, device)
+def _decode(path: Path, least_side: int) -> np.ndarray:
+    try:
+        with PillowImage.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
+        raise UsageError(f"training image {path} cannot be read: {error}") from None
+    height, width = pixels.shape[:2]
+    if min(height, width) < least_side:
+        raise UsageError(f"training image {path} is {width}×{height}: crops of {least_side} do not fit in it")
+    return pixels
+
+
+def _check_same_size(path: Path, image: np.ndarray, other_path: Path, other: np.ndarray) -> None:
+    if image.shape != other.shape:
+        sizes = [f"{width}×{height}" for height, width, _ in (image.shape, other.shape)]
+        raise UsageError(f"training image {path} is {sizes[0]}, but {other_path} is {sizes[1]}")
 
 
 @dataclass(frozen=True)
@@ -179,11 +207,17 @@ class Batch:
 class BatchMaker:
     """Makes a training run's batches on the device of the photographs.
 
+    What shapes depend on is drawn on the host and nothing is read back from the device, so that a GPU never
+    waits for its batches.
+
     Args:
         photographs: the training split.
         degradations: the model's, in the order of ω.
         shares: how crops come about.
         ranges: what synthetic degradations are drawn from.
+
+    Raises:
+        UsageError: the shares need a degradation that the model does not know.
     """
 
     def __init__(
@@ -193,74 +227,73 @@ class BatchMaker:
         shares: DataShares,
         ranges: SynthesisRanges,
     ) -> None:
+        if shares.two and Degradation.NOISE not in degradations:
+            raise UsageError(f"data.two is {shares.two}: it needs a model that knows noise")
         self.photographs = photographs
         self.degradations = tuple(degradations)
         self.shares = shares
         self.ranges = ranges
-        # Enhancement has no neutral answer for an image that is not dark: it is never a wrong prompt.
-        self.neutral = [i for i, kind in enumerate(self.degradations) if kind is not Degradation.LOWLIGHT]
+        device = photographs.photos.starts.device
+        self.generator = torch.Generator(device)
+        self.one_hot = torch.eye(len(self.degradations), device=device)
+        # Row: what a crop has; column: a prompt that is wrong for it. Enhancement is never one: it has no
+        # neutral answer for an image that is not dark.
+        self.wrong = 1 - self.one_hot
+        if Degradation.LOWLIGHT in self.degradations:
+            self.wrong[:, self.degradations.index(Degradation.LOWLIGHT)] = 0
 
-    def make(self, stage: Stage, generator: torch.Generator) -> Batch:
-        """One batch with the stage's count of crops of each degradation."""
+    def make(self, stage: Stage, seed: int) -> Batch:
+        """One batch with the stage's count of crops of each degradation; ``seed`` decides on all of it."""
+        generator, host = self.generator.manual_seed(seed), random.Random(seed)
         inputs, targets, labels = [], [], []
         for degradation, count in stage.batch.items():
-            if count:
-                degraded, clean = self._crops(degradation, count, stage.crop, generator)
+            for degraded, clean in self._crops(degradation, count, stage.crop, host, generator):
                 inputs.append(degraded)
                 targets.append(clean)
-                labels += [self.degradations.index(degradation)] * count
-        device = generator.device
-        label = torch.tensor(labels, device=device)
-        types = len(self.degradations)
-        batch = Batch(torch.cat(inputs), torch.cat(targets), F.one_hot(label, types).float())
+                number = self.degradations.index(degradation)
+                labels.append(torch.full((len(clean),), number, device=clean.device))
+        label = torch.cat(labels)
+        batch = Batch(torch.cat(inputs), torch.cat(targets), self.one_hot[label])
         batch = self._bystanders(batch, label, generator)
-        if self.shares.dmix and torch.rand((), generator=generator, device=device).item() < self.shares.dmix:
+        if host.random() < self.shares.dmix:
             batch = Batch(*dmix(batch.inputs, batch.targets, batch.omega, generator))
         return batch
 
     def _crops(
-        self, degradation: Degradation, count: int, size: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        degradation: Degradation,
+        count: int,
+        size: int,
+        host: random.Random,
+        generator: torch.Generator,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Degraded and clean crops of one degradation: real ones first, synthetic ones after them."""
         real = 0
-        parts: list[tuple[Tensor, Tensor]] = []
         if degradation is Degradation.LOWLIGHT and len(self.photographs.low):
-            real = self._share_of(count, self.shares.real_lowlight, generator)
+            real = _share_of(count, self.shares.real_lowlight, host)
             if real:
-                parts.append(self.low_light_pairs(real, size, generator))
+                yield self.low_light_pairs(real, size, generator)
         elif degradation is Degradation.BLUR and len(self.photographs.first_frames):
-            real = self._share_of(count, self.shares.real_blur, generator)
+            real = _share_of(count, self.shares.real_blur, host)
             if real:
-                parts.append(self.blurred_frames(real, size, generator))
+                yield self.blurred_frames(real, size, generator)
         if count > real:
-            clean = self.clean_crops(count - real, size, generator)
-            parts.append((degrade(clean, degradation, self.ranges, generator), clean))
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+            scale = host.uniform(self.shares.smallest_scale, 1)
+            clean = self.clean_crops(count - real, size, scale, generator)
+            yield degrade(clean, degradation, self.ranges, generator), clean
 
-    @staticmethod
-    def _share_of(count: int, share: float, generator: torch.Generator) -> int:
-        """``count·share``, rounded up or down at random so that it is right on average."""
-        exact = count * share
-        drawn = torch.rand((), generator=generator, device=generator.device).item()
-        return int(exact) + int(drawn < exact - int(exact))
-
-    def clean_crops(self, count: int, size: int, generator: torch.Generator) -> Tensor:
-        """Photo crops, scaled down by one factor a call, half of them with changed gamma and colour."""
+    def clean_crops(self, count: int, size: int, scale: float, generator: torch.Generator) -> Tensor:
+        """Photo crops, scaled down by ``scale``, some of them with changed gamma and colour."""
         bank = self.photographs.photos
-        drawn = torch.rand((), generator=generator, device=generator.device).item()
-        scale = self.shares.smallest_scale + (1 - self.shares.smallest_scale) * drawn
         source = min(round(size / scale), bank.shortest)
         clean = bank.read(bank.draw(count, source, generator), source)
         if source != size:
             clean = F.interpolate(clean, size=(size, size), mode="bilinear", antialias=True).clamp_(0, 1)
-        return self._jitter(clean, generator)
-
-    def _jitter(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        count, device = clean.shape[0], clean.device
+        device = clean.device
         chosen = torch.rand((count, 1, 1, 1), generator=generator, device=device) < self.shares.jitter
         gamma = 0.75 + 0.6 * torch.rand((count, 1, 1, 1), generator=generator, device=device)
         gain = 0.9 + 0.2 * torch.rand((count, 3, 1, 1), generator=generator, device=device)
-        return torch.where(chosen, (clean.pow(gamma) * gain).clamp(0, 1), clean)
+        return clean.pow_(torch.where(chosen, gamma, 1)).mul_(torch.where(chosen, gain, 1)).clamp_(0, 1)
 
     def low_light_pairs(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Real dark crops and their bright partners."""
@@ -275,14 +308,13 @@ class BatchMaker:
         start = first[torch.randint(len(first), (count,), generator=generator, device=device)]
         counts = torch.randint(FEWEST_FRAMES, MOST_FRAMES + 1, (count,), generator=generator, device=device)
         linear = torch.rand((count,), generator=generator, device=device) < 0.5
-        place = bank.draw(count, size, generator)
-        frames = torch.stack(
-            [
-                bank.read(Crops(start + i, place.top, place.left, place.orientation), size)
-                for i in range(MOST_FRAMES)
-            ],
-            dim=1,
+        place = bank.place(start, size, generator)
+        every = (start[:, None] + torch.arange(MOST_FRAMES, device=device)).flatten()
+        top, left, orientation = (
+            where.repeat_interleave(MOST_FRAMES) for where in (place.top, place.left, place.orientation)
         )
+        frames = bank.read(Crops(every, top, left, orientation), size)
+        frames = frames.view(count, MOST_FRAMES, 3, size, size)
         middle = frames[torch.arange(count, device=device), counts // 2]
         return average_frames(frames, counts, linear), middle
 
@@ -291,29 +323,25 @@ class BatchMaker:
         shares = self.shares
         if not (shares.clean or shares.other_prompt or shares.two):
             return batch
-        device = generator.device
-        count, types = batch.omega.shape
-        fate = torch.rand((count, 1), generator=generator, device=device)
-        neutral = torch.tensor(self.neutral, device=device)
-        other = neutral[torch.randint(len(neutral), (count,), generator=generator, device=device)]
-        inputs, targets, omega = batch.inputs, batch.targets, batch.omega
-
-        clean = fate < shares.clean
-        inputs = torch.where(clean[..., None, None], targets, inputs)
-        prompted = clean | ((fate < shares.clean + shares.other_prompt) & (other != label)[:, None])
-        targets = torch.where(prompted[..., None, None], inputs, targets)
-        omega = torch.where(prompted, F.one_hot(other, types).float(), omega)
-
+        device = label.device
+        fate = torch.rand((len(label), 1, 1, 1), generator=generator, device=device)
+        wrong = self.wrong[label]
+        other = (torch.rand(wrong.shape, generator=generator, device=device) + wrong).argmax(1)
+        prompted = (fate < shares.clean + shares.other_prompt) & wrong.any(1)[:, None, None, None]
+        inputs = torch.where(prompted & (fate < shares.clean), batch.targets, batch.inputs)
+        targets = torch.where(prompted, inputs, batch.targets)
+        omega = torch.where(prompted[..., 0, 0], self.one_hot[other], batch.omega)
         if shares.two:
-            chosen = ((1 - fate < shares.two) & ~prompted).flatten().nonzero().flatten().tolist()
-            for i in chosen:
-                omega[i], inputs[i : i + 1] = self._second(inputs[i : i + 1], omega[i], generator)
+            # Noise is what most often comes on top of anything else.
+            noise = self.one_hot[self.degradations.index(Degradation.NOISE)]
+            twice = (1 - fate < shares.two) & ~prompted & (noise[label] == 0)[:, None, None, None]
+            noisy = degrade(inputs.clamp(0, 1), Degradation.NOISE, self.ranges, generator)
+            inputs = torch.where(twice, noisy, inputs)
+            omega = torch.where(twice[..., 0, 0], (omega + noise) / 2, omega)
         return Batch(inputs, targets, omega)
 
-    def _second(self, image: Tensor, omega: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Add noise, what most often comes on top of anything else, to a degraded image."""
-        if Degradation.NOISE not in self.degradations:
-            return omega, image
-        noise = F.one_hot(torch.tensor(self.degradations.index(Degradation.NOISE)), len(omega)).to(omega)
-        noisy = degrade(image.clamp(0, 1), Degradation.NOISE, self.ranges, generator)
-        return (omega + noise) / 2, noisy
+
+def _share_of(count: int, share: float, host: random.Random) -> int:
+    """``count·share``, rounded up or down at random so that it is right on average."""
+    whole, part = divmod(count * share, 1)
+    return int(whole) + (host.random() < part)

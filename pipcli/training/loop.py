@@ -19,7 +19,8 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipcli.configuration import to_mapping
-from pipcli.errors import UsageError
+from pipcli.errors import OutputError, UsageError
+from pipcli.models.backbone import RestorationModel
 from pipcli.models.checkpoint import build_model, load_weights, save_weights
 from pipcli.models.pip import decoupling_loss
 from pipcli.synthesis import SynthesisRanges
@@ -64,12 +65,12 @@ def train(
     resume: bool = False,
     init: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> Path:
-    """Train by ``recipe`` and return the path of the finished weights.
+) -> Path | None:
+    """Train by ``recipe`` and return the path of the finished weights, or None where a signal came first.
 
-    Under ``out`` stand ``log.jsonl`` (a line every checkpoint), ``checkpoint/`` (for ``resume``),
+    Under ``out`` stand ``log.jsonl`` (a line every validation), ``checkpoint/`` (for ``resume``),
     ``best.safetensors`` (the average with the best validation so far) and, at the end, ``last.safetensors``.
-    SIGTERM and SIGINT end the run with a checkpoint; ``last.safetensors`` is then not written.
+    SIGTERM and SIGINT end the run with a checkpoint at once, without a validation.
 
     Args:
         data: folder of training photographs (``training/data.py`` says its layout).
@@ -81,15 +82,13 @@ def train(
     Raises:
         UsageError: recipe, data or init do not fit.
         ModelError: weights or checkpoint missing or damaged.
+        OutputError: ``out`` cannot be made.
     """
     if bool(recipe.minutes) == bool(recipe.steps):
         raise UsageError("give the length of the run either in minutes or in steps")
     device, dtype, rank, world = _place()
     torch.manual_seed(recipe.seed)
-    try:
-        model = build_model(recipe.architecture, recipe.model)
-    except ValueError as error:
-        raise UsageError(f"recipe's model: {error}") from None
+    model = build_model(recipe.architecture, recipe.model)
     if init is not None:
         _initialise(model, init)
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -99,7 +98,7 @@ def train(
     optimiser = torch.optim.AdamW(
         parameters, betas=recipe.optimiser.betas, weight_decay=recipe.optimiser.weight_decay
     )
-    photographs, held_out = load_photographs(data, device)
+    photographs, held_out = load_photographs(data, device, max(stage.crop for stage in recipe.stages))
     batches = BatchMaker(photographs, model.degradations, recipe.data, SynthesisRanges())
     sets = make_validation(held_out, model.degradations) if rank == 0 else {}
 
@@ -108,12 +107,14 @@ def train(
         tensors, state = load_checkpoint(out)
         _restore(tensors, names, parameters, average, optimiser)
         step, minutes_before, best = state["step"], state["minutes"], state["best"]
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder {out} cannot be made: {error.strerror}") from None
 
     trained: Callable[[Tensor, Tensor], Tensor] = DistributedDataParallel(model) if world > 1 else model
     if recipe.compile:
         trained = torch.compile(trained)
-    generator = torch.Generator(device)
     started = reported = checkpointed = time.monotonic()
     crops = 0
 
@@ -123,11 +124,21 @@ def train(
     def done() -> float:
         return min(1.0, minutes() / recipe.minutes if recipe.minutes else step / recipe.steps)
 
-    def keep(loss: float, rate: float, speed: float) -> None:
-        """Validate the average, write checkpoint, best weights and a line of the log."""
+    def save() -> dict[str, float]:
+        """Write the checkpoint, and return its state."""
+        state = {"step": step, "minutes": minutes(), "best": best}
+        save_checkpoint(out, _collect(names, parameters, average, optimiser), state)
+        return state
+
+    def keep(loss: float, rate: float, speed: float) -> dict[str, Any]:
+        """Validate the average, write checkpoint, best weights and a line of the log.
+
+        Returns the record of the training so far.
+        """
         nonlocal best
         with _averaged(parameters, average):
             scores = validate(model, sets, model.degradations, device, dtype)
+            validation = {name: round(value, 3) for name, value in scores.items()}
             record = {
                 "recipe": to_mapping(recipe),
                 "step": step,
@@ -135,30 +146,28 @@ def train(
                 "device": _device_name(device),
                 "processes": world,
                 "initialised_from": init.name if init else None,
-                "validation": {name: round(value, 3) for name, value in scores.items()},
+                "validation": validation,
             }
             if scores["mean"] > best:
                 best = scores["mean"]
                 save_weights(model, out / "best.safetensors", record)
-        state = {"step": step, "minutes": minutes(), "best": best}
-        save_checkpoint(out, _collect(names, parameters, average, optimiser), state)
-        line = {**state, "done": done(), "loss": loss, "learning_rate": rate, "crops_per_second": speed}
+        line = {**save(), "done": done(), "loss": loss, "learning_rate": rate, "crops_per_second": speed}
         with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps({**line, "validation": record["validation"]}) + "\n")
+            log.write(json.dumps({**line, "validation": validation}) + "\n")
         report(Progress(step, done(), minutes(), loss, rate, speed, scores))
+        return record
 
     loss_sum = torch.zeros((), device=device)
     loss_count, speed, rate = 0, 0.0, 0.0
     with _signals() as stopped:
         while True:
-            # Process 0 alone looks at the clock and at the signals, so that all agree on every step.
-            now_done, stop = _agree(done(), bool(stopped), device, world)
+            # Clocks differ, and a signal may reach one process alone: all must agree on every step.
+            now_done, stop = _agree(done(), bool(stopped), world)
             if now_done >= 1 or stop:
                 break
             stage = recipe.stage_at(now_done)
             # Every step draws from a seed of its own: a resumed run goes on as if never interrupted.
-            generator.manual_seed(hash((recipe.seed, step, rank)) & 0x7FFF_FFFF_FFFF_FFFF)
-            batch = batches.make(stage, generator)
+            batch = batches.make(stage, hash((recipe.seed, step, rank)) & 0x7FFF_FFFF_FFFF_FFFF)
             rate = learning_rate_at(recipe.optimiser, step, now_done)
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -198,25 +207,17 @@ def train(
                 loss_count = 0
                 checkpointed = reported = time.monotonic()
                 crops = 0
-        if rank == 0:
-            keep(loss_sum.item() / max(1, loss_count), rate, speed)
-    final = out / "last.safetensors"
-    if rank == 0 and not stop:
-        log_lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        with _averaged(parameters, average):
-            record = {
-                "recipe": to_mapping(recipe),
-                "step": step,
-                "minutes": round(minutes(), 2),
-                "device": _device_name(device),
-                "processes": world,
-                "initialised_from": init.name if init else None,
-                "validation": json.loads(log_lines[-1])["validation"],
-            }
-            save_weights(model, final, record)
+        final = out / "last.safetensors"
+        if rank == 0 and stop:
+            # Whoever sent the signal may not wait for a validation.
+            save()
+        elif rank == 0:
+            record = keep(loss_sum.item() / max(1, loss_count), rate, speed)
+            with _averaged(parameters, average):
+                save_weights(model, final, record)
     if world > 1:
         distributed.destroy_process_group()
-    return final
+    return None if stop else final
 
 
 def _place() -> tuple[torch.device, torch.dtype, int, int]:
@@ -232,7 +233,8 @@ def _place() -> tuple[torch.device, torch.dtype, int, int]:
     else:
         device, dtype = torch.device("cpu"), torch.bfloat16
     if world > 1:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # What the processes agree on each step goes through gloo, so that no GPU is waited for.
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return device, dtype, rank, world
 
 
@@ -242,22 +244,23 @@ def _device_name(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def _agree(done: float, stop: bool, device: torch.device, world: int) -> tuple[float, bool]:
-    """Process 0's progress and wish to stop, in all processes; a wish of any other counts too."""
+def _agree(done: float, stop: bool, world: int) -> tuple[float, bool]:
+    """The furthest progress of any process, and whether any wants to stop: the same in all of them."""
     if world == 1:
         return done, stop
-    values = torch.tensor(
-        [done, float(stop)], dtype=torch.float64, device="cpu" if device.type != "cuda" else device
-    )
-    distributed.broadcast(values[:1], 0)
-    distributed.all_reduce(values[1:], distributed.ReduceOp.MAX)
-    return values[0].item(), bool(values[1].item())
+    values = torch.tensor([done, float(stop)], dtype=torch.float64)
+    distributed.all_reduce(values, distributed.ReduceOp.MAX)
+    furthest, stops = values.tolist()
+    return furthest, bool(stops)
 
 
-def _initialise(model: nn.Module, path: Path) -> None:
+def _initialise(model: RestorationModel, path: Path) -> None:
     """Load weights that may lack what starts without effect: prompted skips and further residual blocks."""
-    given = load_weights(path).state_dict()
-    own = model.state_dict()
+    source = load_weights(path)
+    if source.prompted and source.degradations != model.degradations:
+        known = ", ".join(map(str, source.degradations))
+        raise UsageError(f"weights {path} do not fit the recipe's model: their prompts are for {known}")
+    given, own = source.state_dict(), model.state_dict()
     foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
     if foreign:
         raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
@@ -284,22 +287,33 @@ def _restore(
     average: list[Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> None:
-    """The inverse of :func:`_collect`."""
+    """The inverse of :func:`_collect`.
+
+    Raises:
+        UsageError: the tensors are not exactly those of the recipe's model; nothing is changed then.
+    """
+    # Before the first step there are no moments.
+    stepped = any(name.startswith("step.") for name in tensors)
+    kinds = ("model", "average", "exp_avg", "exp_avg_sq") if stepped else ("model", "average")
+    shapes = {
+        f"{kind}.{name}": parameter.shape
+        for kind in kinds
+        for name, parameter in zip(names, parameters, strict=True)
+    }
+    if stepped:
+        shapes |= {f"step.{name}": torch.Size() for name in names}
+    for name in sorted({*shapes, *tensors}):
+        if name not in shapes or name not in tensors or shapes[name] != tensors[name].shape:
+            raise UsageError(f"the checkpoint does not fit the recipe's model: {name} is missing or differs")
     with torch.no_grad():
         for name, parameter, mean in zip(names, parameters, average, strict=True):
-            if f"model.{name}" not in tensors or tensors[f"model.{name}"].shape != parameter.shape:
-                raise UsageError(
-                    f"the checkpoint does not fit the recipe's model: {name} is missing or differs"
-                )
             parameter.copy_(tensors[f"model.{name}"])
             mean.copy_(tensors[f"average.{name}"])
-            if f"step.{name}" in tensors:
+            if stepped:
                 optimiser.state[parameter] = {
-                    "step": tensors[f"step.{name}"].clone(),
-                    **{
-                        key: torch.empty_like(parameter).copy_(tensors[f"{key}.{name}"])
-                        for key in ("exp_avg", "exp_avg_sq")
-                    },
+                    "step": tensors[f"step.{name}"],
+                    "exp_avg": torch.empty_like(parameter).copy_(tensors[f"exp_avg.{name}"]),
+                    "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"exp_avg_sq.{name}"]),
                 }
 
 

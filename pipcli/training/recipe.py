@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from pipcli.configuration import from_mapping
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
+from pipcli.models.checkpoint import make_config
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,6 +26,16 @@ RECIPES = Path(__file__).with_name("recipes")
 def _check_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} is {value}: it must lie in [0, 1]")
+
+
+def _check_at_least(name: str, value: float, least: float) -> None:
+    if not (value >= least and math.isfinite(value)):
+        raise ValueError(f"{name} is {value}: it must be a number of at least {least}")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} is {value}: it must be a number above 0")
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,8 @@ class DataShares:
         clean: share of crops left clean under the weights of another degradation; the target is the input.
         other_prompt: share of degraded crops shown with the prompt of a degradation that they do not have;
             the target is the input. It teaches that ω, not the look of the image, says what to remove.
-        two: share of crops with two degradations, and both in ω.
+        two: share of crops with noise on top of another degradation, and both in ω (crops that are noisy
+            anyway are left as they are).
         dmix: share of batches put through DMIX (supplement C.2).
     """
 
@@ -90,6 +103,10 @@ class LossWeights:
     fft: float = 1.0
     decoupling: float = 0.002
 
+    def __post_init__(self) -> None:
+        _check_at_least("fft", self.fft, 0)
+        _check_at_least("decoupling", self.decoupling, 0)
+
 
 @dataclass(frozen=True)
 class Optimiser:
@@ -110,8 +127,12 @@ class Optimiser:
     ema: float = 0.998
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.clip <= 0:
-            raise ValueError("learning_rate and clip must be positive")
+        _check_positive("learning_rate", self.learning_rate)
+        _check_positive("clip", self.clip)
+        _check_at_least("weight_decay", self.weight_decay, 0)
+        _check_at_least("warmup", self.warmup, 0)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas is {list(self.betas)}: both must lie in [0, 1)")
         _check_share("decay_from", self.decay_from)
         _check_share("ema", self.ema)
 
@@ -122,7 +143,7 @@ class Recipe:
 
     Attributes:
         architecture: word of the architecture, such as ``unet``.
-        model: its configuration, as plain numbers.
+        model: its configuration, as plain numbers; checked by building the architecture's own dataclass.
         minutes: length of the run; 0 where ``steps`` rules.
         steps: length in optimiser steps; 0 where ``minutes`` rules.
         checkpoint_minutes: between checkpoints, each with a validation.
@@ -145,8 +166,19 @@ class Recipe:
         ends = [stage.until for stage in self.stages]
         if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
             raise ValueError(f"stages end at {ends}: they must rise to 1")
-        if self.minutes < 0 or self.steps < 0:
-            raise ValueError("minutes and steps must not be negative")
+        _check_at_least("minutes", self.minutes, 0)
+        _check_at_least("steps", self.steps, 0)
+        _check_positive("checkpoint_minutes", self.checkpoint_minutes)
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}: it must lie in [0, 2^63)")
+        known = make_config(self.architecture, self.model, "model").degradations
+        for number, stage in enumerate(self.stages):
+            for degradation in stage.batch:
+                if degradation not in known:
+                    raise ValueError(
+                        f"stages[{number}].batch names {degradation}: "
+                        f"the model knows {', '.join(map(str, known))}"
+                    )
 
     def stage_at(self, progress: float) -> Stage:
         """The stage of the run at ``progress`` in [0, 1]."""
