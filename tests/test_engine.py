@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from backbones import image as smooth_image
+from backbones import randomised
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,8 +16,11 @@ from pipcli.degradations import Degradation
 from pipcli.errors import DeviceError, ImageError, UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision
-from pipcli.inference.engine import Restorer
+from pipcli.inference.engine import Redo, Restorer
 from pipcli.inference.tiling import Tiling
+from pipcli.models.backbone import PromptSurvey
+from pipcli.models.pip import PromptConfig
+from pipcli.models.unet import UNet, UNetConfig
 
 CPU = torch.device("cpu")
 OMEGA = (1.0, 0.0)
@@ -111,6 +116,53 @@ def test_tiled_is_whole(size):
     expected = whole(model, image, OMEGA)
     assert np.abs(expected - image.pixels).max() > 0.05
     np.testing.assert_allclose(restored.pixels, expected, atol=2e-6)
+
+
+@pytest.fixture(scope="module")
+def prompted():
+    """A small U-Net with PIP on both skips whose receptive field its halo holds."""
+    prompts = (PromptConfig(8, 16), PromptConfig(8, 8))
+    return randomised(UNet, UNetConfig(widths=(8, 12, 16), blocks=(1, 1, 1), prompts=prompts))
+
+
+MIX = (0.5, 0.0, 0.3, 0.0, 0.2)
+
+
+def smooth_picture(height: int, width: int) -> Image:
+    return Image(smooth_image(height, width, batch=1)[0].permute(1, 2, 0).numpy().copy())
+
+
+@pytest.mark.parametrize("size", [(180, 301), (205, 190)])
+def test_prompts_are_those_of_the_whole_image(prompted, size, monkeypatch):
+    image = smooth_picture(*size)
+    expected = whole(prompted, image, MIX)
+    assert np.abs(expected - image.pixels).max() > 0.05
+    restorer = Restorer(prompted, CPU, Precision.FP32, tile=176)
+    np.testing.assert_allclose(restorer.restore(image, MIX).pixels, expected, atol=5e-6)
+    # And they are needed: tiles with prompts of their own are far off.
+    monkeypatch.setattr(Restorer, "_image_prompts", lambda *_: None)
+    assert np.abs(restorer.restore(image, MIX).pixels - expected).max() > 0.02
+
+
+def test_prompts_that_are_not_finite_are_redone(prompted, monkeypatch):
+    image = smooth_picture(180, 180)
+    expected = Restorer(prompted, CPU, Precision.FP32, tile=176).restore(image, MIX).pixels
+    real, seen = PromptSurvey.finish, []
+
+    def overflowing(survey):
+        prompts = real(survey)
+        seen.append(torch.is_autocast_enabled("cpu"))
+        if seen[-1]:
+            prompts.skips[1].attention[..., 0, 0] = math.inf
+        return prompts
+
+    monkeypatch.setattr(PromptSurvey, "finish", overflowing)
+    redone = []
+    restorer = Restorer(prompted, CPU, Precision.BF16, tile=176)
+    restored = restorer.restore(image, MIX, on_redo=redone.append).pixels
+    assert seen == [True, False]
+    assert redone == [Redo(None, Precision.FP32)]
+    assert np.abs(restored - expected).max() < 0.02
 
 
 def test_tiles_stay_below_the_limit_and_small_images_are_run_whole():
@@ -234,7 +286,7 @@ def test_out_of_memory_is_a_device_error(problem):
         def forward(self, x: Tensor, omega: Tensor) -> Tensor:
             raise problem
 
-    with pytest.raises(DeviceError, match=r"out of memory: a tile of 12×9 does not fit.*--tile"):
+    with pytest.raises(DeviceError, match=r"out of memory: tiles of 512 do not fit, try a smaller --tile"):
         Restorer(Greedy(), CPU, Precision.FP32).restore(picture(9, 12), OMEGA)
 
 

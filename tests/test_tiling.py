@@ -32,6 +32,7 @@ def test_spans_keep_their_promises(tile, halo, stride):
         assert spans[0].keep_start == 0
         assert spans[-1].stop == length
         assert spans[-1].keep_stop == length
+        assert (spans[0].own_start, spans[-1].own_stop) == (0, length)
         padded = {-(-(span.stop - span.start) // stride) * stride for span in spans}
         assert len(padded) == 1  # once the model has padded them
         assert padded.pop() <= max(tile, stride)
@@ -41,6 +42,8 @@ def test_spans_keep_their_promises(tile, halo, stride):
             assert span.stop == length or span.stop - span.keep_stop >= halo
         for one, two in itertools.pairwise(spans):
             assert one.keep_stop - two.keep_start == RAMP
+            assert two.keep_start <= two.own_start == one.own_stop <= one.keep_stop
+            assert two.own_start % stride == 0
         # No pixel belongs to three tiles.
         for one, three in zip(spans, spans[2:], strict=False):
             assert one.keep_stop <= three.keep_start
@@ -61,6 +64,8 @@ def test_weights_of_a_tile_are_the_product_of_its_spans():
     assert len(row) > 1
     weights = row[1].weights()
     assert weights.shape == (row[1].rows.weights.size, row[1].columns.weights.size)
+    assert row[1].own[:2] == (row[1].rows.own_start, row[1].rows.own_stop)
+    assert row[1].own[2:] == (row[1].columns.own_start, row[1].columns.own_stop)
     assert weights[-1, 3] == row[1].rows.weights[-1] * row[1].columns.weights[3]
 
 

@@ -27,7 +27,7 @@ class Outcome:
         seconds: from reading to the written file.
         error: why there is no output, one line that names the file; None when it was restored.
         warnings: what the user should know of a restored file, a phrase each.
-        redone: tiles that the numeric guard computed again.
+        redone: tiles, or the prompts of an image, that the numeric guard computed again.
     """
 
     job: Job
@@ -45,7 +45,7 @@ class Summary:
         restored: files written.
         failures: why a file has no output or a folder was not looked into, one line each.
         unreached: jobs that were not begun, because the run was interrupted or had to stop.
-        redone: tiles that the numeric guard computed again, of all files.
+        redone: the same, of all files.
         seconds: wall-clock time.
         interrupted: the user asked to stop.
         stopped_by: the error that ended the run for all files, such as a full disk.
@@ -148,8 +148,8 @@ def _run_job(
         error = f"{name}: internal error: {type(problem).__name__}: {text}"
     if redone:
         precisions = " and ".join(sorted({str(redo.precision) for redo in redone}))
-        tiles = "1 tile" if len(redone) == 1 else f"{len(redone)} tiles"
-        warnings.append(f"{tiles} not finite in {restorer.precision}, redone in {precisions}")
+        results = "1 result" if len(redone) == 1 else f"{len(redone)} results"
+        warnings.append(f"{results} not finite in {restorer.precision}, redone in {precisions}")
     seconds = time.monotonic() - start
     return Outcome(job, seconds, error, tuple(warnings), len(redone)), fatal
 

@@ -130,7 +130,7 @@ def _report(summary: Summary, plan: Plan, setting: str, quiet: bool) -> None:
         counts.append(f"{summary.unreached} not begun")
     say(f"{', '.join(counts)} in {summary.seconds:.1f} s, {setting}")
     if summary.redone:
-        say(f"{summary.redone} tiles were not finite at first and were computed again in a wider precision")
+        say(f"{summary.redone} results were not finite at first, computed again in more bits")
 
 
 def _files(count: int) -> str:

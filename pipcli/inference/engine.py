@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from pipcli.images import Image
 from pipcli.inference.device import Precision, computing_in
 from pipcli.inference.guard import finite
 from pipcli.inference.tiling import Tile, Tiling
+from pipcli.models.backbone import ImagePrompts, PromptSurvey, RestorationModel
 
 DEFAULT_TILE = 512
 DEFAULT_HALO = 32
@@ -27,16 +27,22 @@ DEFAULT_HALO = 32
 
 @dataclass(frozen=True)
 class Redo:
-    """A tile that was not finite at first, and the precision in which it was."""
+    """What was not finite at first, and the precision in which it was.
 
-    tile: Tile
+    Attributes:
+        tile: the tile; None for what the image's tiles have in common.
+        precision: what it was computed in at last.
+    """
+
+    tile: Tile | None
     precision: Precision
 
 
 class Restorer:
     """A model made ready to restore images.
 
-    The image stays in its stored type; float32 exists for one tile and one row of tiles at a time.
+    The image stays in its stored type; float32 exists for one tile and one row of tiles at a time. A prompted
+    model first goes over the tiles of an image twice, to make the prompts that they share.
 
     Args:
         model: called as ``model(x, omega) -> y``; has ``stride``, ``degradations`` and, if it wants another
@@ -58,6 +64,7 @@ class Restorer:
         self.degradations: tuple[Degradation, ...] = declared.degradations
         self.device = device
         self.precision = precision
+        self._too_large = f"tiles of {tile} do not fit, try a smaller --tile"
         with _out_of_memory("the model does not fit"):
             # Weights in channels_last too, else some convolutions turn every activation around and back.
             self.model = model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -87,8 +94,10 @@ class Restorer:
             raise UsageError(f"omega has {len(omega)} weights: this model needs {len(self.degradations)}")
         if not 0 <= strength <= 1:
             raise UsageError(f"strength is {strength}: it must be from 0 to 1")
-        height, width = image.pixels.shape[:2]
         weights = torch.tensor([list(omega)], dtype=torch.float32, device=self.device)
+        prompts = self._image_prompts(image, weights, on_redo)
+
+        height, width = image.height, image.width
         pixels = np.empty_like(image.pixels)
 
         # `band` holds the sums of the rows from `top` on that are not whole yet.
@@ -100,48 +109,94 @@ class Restorer:
             band, top = np.zeros((rows.keep_stop - rows.keep_start, width, 3), np.float32), rows.keep_start
             band[: len(begun)] = begun
             for tile in row:
-                columns = tile.columns
-                band[:, columns.keep_start : columns.keep_stop] += (
-                    self._restore_tile(image, tile, weights, strength, on_redo) * tile.weights()[..., None]
-                )
+                restored = self._restore_tile(image, tile, weights, prompts, strength, on_redo)
+                kept = slice(tile.columns.keep_start, tile.columns.keep_stop)
+                band[:, kept] += restored * tile.weights()[..., None]
         pixels[top:] = image.store(band)
         return image.with_pixels(pixels)
+
+    def _image_prompts(
+        self, image: Image, omega: Tensor, on_redo: Callable[[Redo], None] | None
+    ) -> ImagePrompts | None:
+        """What PIP takes from the whole image; None where each call of the model sees all that it needs."""
+        model = self.model
+        tiles = [tile for row in self.tiling.rows(image.height, image.width) for tile in row]
+        if len(tiles) == 1 or not (isinstance(model, RestorationModel) and model.prompted):
+            return None
+
+        def survey(precision: Precision) -> ImagePrompts:
+            survey = PromptSurvey(model, omega, image.height, image.width)
+            with self._computing_in(precision):
+                for tile in tiles:
+                    x = self._tile_tensor(image, tile)
+                    survey.add_features(x, tile.rows.start, tile.columns.start, tile.own)
+                survey.make_universal()
+                for tile in tiles:
+                    x = self._tile_tensor(image, tile)
+                    survey.add_products(x, tile.rows.start, tile.columns.start, tile.own)
+                return survey.finish()
+
+        prompts, precision = finite(survey, _prompt_tensors, self.precision, self.device)
+        if precision is not self.precision and on_redo is not None:
+            on_redo(Redo(None, precision))
+        return prompts
 
     def _restore_tile(
         self,
         image: Image,
         tile: Tile,
         omega: Tensor,
+        prompts: ImagePrompts | None,
         strength: float,
         on_redo: Callable[[Redo], None] | None,
     ) -> NDArray[np.float32]:
         """The kept part of one tile, h×w×3, in [0, 1]."""
         rows, columns = tile.rows, tile.columns
-        source = image.crop_float(rows.start, rows.stop, columns.start, columns.stop)
-        height, width = source.shape[:2]
-        with _out_of_memory(f"a tile of {width}×{height} does not fit, try a smaller --tile"):
-            x = _to_tensor(source, self.device)
-            y, precision = finite(partial(self._forward, x, omega), self.precision, self.device)
-            if precision is not self.precision and on_redo is not None:
-                on_redo(Redo(tile, precision))
-            y = torch.lerp(x, y.clamp(0, 1), strength)
-            kept = y[
-                ...,
-                rows.keep_start - rows.start : rows.keep_stop - rows.start,
-                columns.keep_start - columns.start : columns.keep_stop - columns.start,
-            ]
-            return _to_array(kept)
+        x = self._tile_tensor(image, tile)
 
-    def _forward(self, x: Tensor, omega: Tensor, precision: Precision) -> Tensor:
+        def forward(precision: Precision) -> Tensor:
+            with self._computing_in(precision):
+                if prompts is None:
+                    y: Tensor = self.model(x, omega)
+                else:
+                    y = cast(RestorationModel, self.model).restore_tile(x, prompts, rows.start, columns.start)
+                return y.float()
+
+        y, precision = finite(forward, lambda result: [result], self.precision, self.device)
+        if precision is not self.precision and on_redo is not None:
+            on_redo(Redo(tile, precision))
+        y = torch.lerp(x, y.clamp(0, 1), strength)
+        kept = y[
+            ...,
+            rows.keep_start - rows.start : rows.keep_stop - rows.start,
+            columns.keep_start - columns.start : columns.keep_stop - columns.start,
+        ]
+        return _to_array(kept)
+
+    def _tile_tensor(self, image: Image, tile: Tile) -> Tensor:
+        """What the model is given of a tile, 1×3×h×w on the device."""
+        rows, columns = tile.rows, tile.columns
+        pixels = image.crop_float(rows.start, rows.stop, columns.start, columns.stop)
+        with _out_of_memory(self._too_large):
+            return _to_tensor(pixels, self.device)
+
+    @contextmanager
+    def _computing_in(self, precision: Precision) -> Iterator[None]:
         # cudnn's flags are process-wide, so they are set here and put back: the same algorithm every time,
         # and fp32 that is fp32 (TF32 has the mantissa of fp16).
         with (
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
             computing_in(precision, self.device),
+            _out_of_memory(self._too_large),
         ):
-            y: Tensor = self.model(x, omega)
-            return y.float()
+            yield
+
+
+def _prompt_tensors(prompts: ImagePrompts) -> Iterator[Tensor]:
+    for shared in prompts.skips:
+        if shared is not None:
+            yield from (shared.universal, shared.attention)
 
 
 @contextmanager

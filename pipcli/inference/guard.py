@@ -5,13 +5,16 @@ fp16 overflows above 65504; bf16 has the range of fp32, and fp32 settles it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from pipcli.errors import ImageError
 from pipcli.inference.device import Precision, supports
+
+Result = TypeVar("Result")
 
 _WIDER = {
     Precision.FP16: (Precision.BF16, Precision.FP32),
@@ -21,9 +24,18 @@ _WIDER = {
 
 
 def finite(
-    compute: Callable[[Precision], Tensor], precision: Precision, device: torch.device
-) -> tuple[Tensor, Precision]:
+    compute: Callable[[Precision], Result],
+    tensors: Callable[[Result], Iterable[Tensor]],
+    precision: Precision,
+    device: torch.device,
+) -> tuple[Result, Precision]:
     """The first finite result of ``compute`` and the precision that gave it, from ``precision`` upwards.
+
+    Args:
+        compute: called with one precision after the other.
+        tensors: what of its result must be finite.
+        precision: the first to try.
+        device: what to try it on; precisions that it does not have are passed over.
 
     Raises:
         ImageError: the result is not finite in fp32 either.
@@ -32,6 +44,6 @@ def finite(
         if not supports(device, attempt):
             continue
         result = compute(attempt)
-        if bool(torch.isfinite(result).all()):
+        if all(bool(torch.isfinite(tensor).all()) for tensor in tensors(result)):
             return result, attempt
     raise ImageError("the model's output is not finite (NaN or infinity), in fp32 either")

@@ -36,6 +36,8 @@ class Span:
     Attributes:
         start, stop: what the model is given.
         keep_start, keep_stop: what is kept of it.
+        own_start, own_stop: its share where every pixel is to count once: from the middle of one ramp to that
+            of the next, at multiples of the stride.
         weights: weight of each kept pixel, in (0, 1]; float32 of length keep_stop - keep_start.
     """
 
@@ -43,6 +45,8 @@ class Span:
     stop: int
     keep_start: int
     keep_stop: int
+    own_start: int
+    own_stop: int
     weights: NDArray[np.float32]
 
 
@@ -52,6 +56,11 @@ class Tile:
 
     rows: Span
     columns: Span
+
+    @property
+    def own(self) -> tuple[int, int, int, int]:
+        """Rows and columns (start, stop, start, stop) of the image that count as this tile's alone."""
+        return self.rows.own_start, self.rows.own_stop, self.columns.own_start, self.columns.own_stop
 
     def weights(self) -> NDArray[np.float32]:
         """Weight of each kept pixel, h×w."""
@@ -100,7 +109,7 @@ class Tiling:
         """Tiles along an axis of ``length`` pixels (at least 1), in order."""
         limit = self.tile // self.stride * self.stride
         if length <= limit:
-            return (Span(0, length, 0, length, np.ones(length, np.float32)),)
+            return (self._span(0, length, None, None),)
         overlap = self.overlap
         count = -(-(length - overlap) // (limit - overlap))
         size = _up(-(-(length + (count - 1) * overlap) // count), self.stride)
@@ -110,7 +119,7 @@ class Tiling:
         # Where tiles overlap by more than they must, the ramp is in the middle and the halo is larger.
         ramps = [(start + stop - RAMP) // 2 for start, stop in zip(starts[1:], stops, strict=False)]
         return tuple(
-            _span(start, stop, before, after)
+            self._span(start, stop, before, after)
             for start, stop, before, after in zip(starts, stops, [None, *ramps], [*ramps, None], strict=True)
         )
 
@@ -120,18 +129,29 @@ class Tiling:
         for rows in self.spans(height):
             yield tuple(Tile(rows, span) for span in columns)
 
+    def _span(self, start: int, stop: int, fade_in: int | None, fade_out: int | None) -> Span:
+        """A span whose ramps begin at these pixels; None where the image itself ends."""
+        keep_start = start if fade_in is None else fade_in
+        keep_stop = stop if fade_out is None else fade_out + RAMP
+        weights = np.ones(keep_stop - keep_start, np.float32)
+        rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(RAMP) + 0.5) / RAMP)).astype(np.float32)
+        if fade_in is not None:
+            weights[:RAMP] = rise
+        if fade_out is not None:
+            weights[-RAMP:] = 1 - rise
+        return Span(
+            start=start,
+            stop=stop,
+            keep_start=keep_start,
+            keep_stop=keep_stop,
+            own_start=start if fade_in is None else self._share(fade_in),
+            own_stop=stop if fade_out is None else self._share(fade_out),
+            weights=weights,
+        )
 
-def _span(start: int, stop: int, fade_in: int | None, fade_out: int | None) -> Span:
-    """A span whose ramps begin at these pixels; None where the image itself ends."""
-    keep_start = start if fade_in is None else fade_in
-    keep_stop = stop if fade_out is None else fade_out + RAMP
-    weights = np.ones(keep_stop - keep_start, np.float32)
-    rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(RAMP) + 0.5) / RAMP)).astype(np.float32)
-    if fade_in is not None:
-        weights[:RAMP] = rise
-    if fade_out is not None:
-        weights[-RAMP:] = 1 - rise
-    return Span(start, stop, keep_start, keep_stop, weights)
+    def _share(self, fade: int) -> int:
+        """Where one tile's own pixels end and the next one's begin, for a ramp that begins at ``fade``."""
+        return (fade + RAMP // 2) // self.stride * self.stride
 
 
 def _up(value: int, multiple: int) -> int:

@@ -1,0 +1,134 @@
+"""Noise removal on values such as Hounsfield units, within a window.
+
+A network trained on photographs sees [0, 1]. The window is mapped to it, and what the network changes is added
+to the original values, feathered to zero towards the window's ends; values on and outside the ends stay as
+they are, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipcli.errors import UsageError
+from pipcli.images import Image
+from pipcli.images.dicom_windows import Window
+from pipcli.inference.engine import Redo, Restorer
+
+Values = NDArray[np.float64]
+
+FEATHER = 0.05
+"""Share of the window's width, at each end, over which the change fades in."""
+
+WEAKEST, STRONGEST = 10.0, 50.0
+"""Standard deviations, in units of 1/255, between which noise of a stated level is brought: training noise
+goes from 0 to 75, and this is the part of it in which a network sees noise well and still sees the picture."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One mapping of values to [0, 1], and where its change counts.
+
+    Attributes:
+        shown: what is mapped to [0, 1].
+        peak: where its change counts whole; towards ``peak ± reach`` it falls to nothing. None: everywhere.
+        reach: distance from the peak to where nothing counts.
+    """
+
+    shown: Window
+    peak: float | None = None
+    reach: float = math.inf
+
+    def share(self, values: Values) -> Values:
+        """How much of the change counts, in [0, 1]."""
+        if self.peak is None:
+            return np.ones_like(values)
+        share: Values = np.clip(1.0 - np.abs(values - self.peak) / self.reach, 0.0, 1.0)
+        return share
+
+
+def contrasts(window: Window, sigma: float | None) -> tuple[Contrast, ...]:
+    """How a window is shown to the network, so that noise of a standard deviation is of a level it knows.
+
+    The window as it is, as long as the noise is between :data:`WEAKEST` and :data:`STRONGEST` there. Stronger
+    noise is shown in a wider window. For weaker noise the window is shown in narrower ones, each half over the
+    next, and at every value their shares sum to 1.
+
+    Args:
+        window: in the units of the values.
+        sigma: standard deviation of the noise in the same units; None shows the window as it is.
+    """
+    if sigma is None:
+        return (Contrast(window),)
+    level = sigma / window.width * 255
+    if level > STRONGEST:
+        centre, half = (window.low + window.high) / 2, sigma * 255 / STRONGEST / 2
+        return (Contrast(Window(centre - half, centre + half)),)
+    if level >= WEAKEST:
+        return (Contrast(window),)
+    steps = math.ceil(window.width / (sigma * 255 / WEAKEST / 2))
+    reach = window.width / steps
+    peaks = [window.low + index * reach for index in range(steps + 1)]
+    return tuple(Contrast(Window(peak - reach, peak + reach), peak, reach) for peak in peaks)
+
+
+def restore_values(
+    values: Values,
+    padded: NDArray[np.bool_],
+    window: Window,
+    restorer: Restorer,
+    omega: Sequence[float],
+    *,
+    strength: float = 1.0,
+    sigma: float | None = None,
+    on_redo: Callable[[Redo], None] | None = None,
+) -> Values:
+    """The values with the noise within a window removed.
+
+    Args:
+        values: H×W, finite, for CT in HU.
+        padded: H×W, where there is no pixel: shown to the network as the window's low end, never changed.
+        window: what is restored.
+        restorer: the model, ready to run.
+        omega: ω for its degradations.
+        strength: s in [0, 1]; the result is x + s·(y - x) in the window's middle.
+        sigma: standard deviation of the noise in the units of the values; see :func:`contrasts`.
+        on_redo: told of each tile that the numeric guard had to compute again.
+
+    Returns:
+        H×W; equal to ``values``, bit for bit, outside the window, on its ends and where padded.
+
+    Raises:
+        UsageError: the strength or sigma is out of range.
+        ImageError, DeviceError: as in :meth:`Restorer.restore`.
+    """
+    if not 0 <= strength <= 1:
+        raise UsageError(f"strength is {strength}: it must be from 0 to 1")
+    if sigma is not None and not 0 < sigma < math.inf:
+        raise UsageError(f"sigma is {sigma}: it must be above 0")
+    weight = np.where(padded, 0.0, feather(values, window)) * strength
+    if not weight.any():
+        return values.copy()
+    change = np.zeros_like(values)
+    for contrast in contrasts(window, sigma):
+        share = contrast.share(values)
+        if not (share * weight).any():
+            continue
+        shown = contrast.shown
+        before = np.clip((values - shown.low) / shown.width, 0.0, 1.0)
+        before = np.where(padded, 0.0, before).astype(np.float32)
+        after = restorer.restore(Image(before[..., None]), omega, on_redo=on_redo).pixels[..., 0]
+        change += share * shown.width * (after.astype(np.float64) - before)
+    restored: Values = np.where(weight > 0, values + weight * change, values)
+    return restored
+
+
+def feather(values: Values, window: Window) -> Values:
+    """1 within the window, falling along a raised cosine to 0 at its ends; 0 outside."""
+    distance = np.minimum(values - window.low, window.high - values) / (FEATHER * window.width)
+    weight: Values = 0.5 - 0.5 * np.cos(np.pi * np.clip(distance, 0.0, 1.0))
+    return weight
