@@ -4,10 +4,12 @@ import io
 import struct
 from dataclasses import replace
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 from PIL import ImageCms, ImageOps, TiffImagePlugin
+from skimage import color
 
 from pipcli.errors import ImageError
 from pipcli.images import Image, Metadata, decode_image, encode_image
@@ -240,9 +242,80 @@ def test_bytes_behind_the_end_do_not_matter():
     )
 
 
-def test_cmyk_is_refused():
-    with pytest.raises(ImageError, match="4 colours"):
-        decode_image(pillow_jpeg(scene().convert("CMYK")), "x.jpg")
+PATCHES = np.array(
+    [(0, 0, 0, 0), (255, 0, 0, 0), (0, 255, 0, 0), (0, 0, 255, 0), (0, 0, 0, 255), (40, 90, 130, 60)],
+    np.uint8,
+)
+INKS = np.repeat(np.repeat(PATCHES[None], 32, axis=0), 32, axis=1)
+
+
+def cmyk_jpeg(stored_as: str) -> bytes:
+    """A file as Adobe's programs write it: inks inverted, marker APP14."""
+    return imagecodecs.jpeg8_encode(255 - INKS, level=100, colorspace="CMYK", outcolorspace=stored_as)
+
+
+@pytest.mark.parametrize("stored_as", ["CMYK", "YCCK"])
+def test_cmyk_without_profile_filters_light(stored_as):
+    image = decode_image(cmyk_jpeg(stored_as), "x.jpg")
+    inks = PATCHES / 255
+    expected = 255 * (1 - inks[:, :3]) * (1 - inks[:, 3:])
+    np.testing.assert_allclose(image.pixels[16, 16::32], expected, atol=3)
+    assert image.metadata.notes == ("CMYK converted to sRGB",)
+    again = opened(encode_image(image))
+    assert again.mode == "RGB"
+    np.testing.assert_allclose(np.asarray(again)[16, 16::32], image.pixels[16, 16::32], atol=3)
+
+
+def grey_ink_profile() -> bytes:
+    """A CMYK profile (ICC.1:2001, mft1) in which inks make only grey: L* = 100 (1 - k/2 - (c+m+y)/6).
+
+    Linear, so that it does not matter how the corners are interpolated.
+    """
+    grid = np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), axis=-1).reshape(16, 4)
+    lightness = 255 * (1 - grid[:, 3] / 2 - grid[:, :3].sum(axis=1) / 6)
+    table = np.stack([lightness, np.full(16, 128), np.full(16, 128)], axis=1).round().astype(np.uint8)
+    ramp = bytes(range(256))
+    unit = [65536 if i % 4 == 0 else 0 for i in range(9)]
+    a_to_b = struct.pack(">4s4xBBBx9i", b"mft1", 4, 3, 2, *unit) + 4 * ramp + table.tobytes() + 3 * ramp
+    white = struct.pack(">4s4x3i", b"XYZ ", 63190, 65536, 54061)
+    name = struct.pack(">4s4xI5s", b"desc", 5, b"grey\0") + bytes(78)
+    contents, directory, position = b"", struct.pack(">I", 3), 128 + 4 + 36
+    for kind, content in ((b"desc", name), (b"wtpt", white), (b"A2B0", a_to_b)):
+        directory += struct.pack(">4sII", kind, position + len(contents), len(content))
+        contents += content + bytes(-len(content) % 4)
+    size = position + len(contents)
+    header = struct.pack(
+        ">I4sI4s4s4s12x4s28x3i",
+        size,
+        b"",
+        0x02400000,
+        b"prtr",
+        b"CMYK",
+        b"Lab ",
+        b"acsp",
+        63190,
+        65536,
+        54061,
+    )
+    return header.ljust(128, b"\0") + directory + contents
+
+
+def test_cmyk_with_a_profile_goes_through_it():
+    profile = segment(0xE2, b"ICC_PROFILE\0\1\1" + grey_ink_profile())
+    data = cmyk_jpeg("CMYK")
+    image = decode_image(data[:2] + profile + data[2:], "x.jpg")
+    inks = PATCHES / 255
+    lightness = 100 * (1 - inks[:, 3] / 2 - inks[:, :3].sum(axis=1) / 6)
+    expected = 255 * color.lab2rgb(np.stack([lightness, 0 * lightness, 0 * lightness], axis=1))
+    np.testing.assert_allclose(image.pixels[16, 16::32], expected, atol=3)
+    assert image.metadata.icc is None
+
+
+def test_cmyk_with_a_damaged_profile_is_refused():
+    profile = segment(0xE2, b"ICC_PROFILE\0\1\1" + grey_ink_profile()[:200])
+    data = cmyk_jpeg("CMYK")
+    with pytest.raises(ImageError, match="damaged profile"):
+        decode_image(data[:2] + profile + data[2:], "x.jpg")
 
 
 def test_size_is_checked_before_decoding():

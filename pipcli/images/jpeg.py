@@ -1,4 +1,4 @@
-"""JPEG (ITU-T T.81, JFIF, Exif): grey and colour, baseline and progressive, 8 bits.
+"""JPEG (ITU-T T.81, JFIF, Exif): grey, colour and CMYK, baseline and progressive, 8 bits.
 
 Pillow codes the pixels; the segments around them are read and written here, so that what cannot be
 understood is still kept, and Pillow never warns about metadata that nobody asked it to read.
@@ -98,8 +98,8 @@ def read_jpeg(data: bytes, max_pixels: int) -> Image:
     check_size(stream.width, stream.height, max_pixels)
     if stream.bits != 8:
         raise ImageError(f"is a JPEG of {stream.bits} bits, only 8 are supported")
-    if len(stream.components) not in (1, 3):
-        raise ImageError(f"is a JPEG of {len(stream.components)} colours (CMYK), which is not supported yet")
+    if len(stream.components) not in (1, 3, 4):
+        raise ImageError(f"is a JPEG of {len(stream.components)} channels, which is not supported")
     pixels = _decoded(stream.bare())
     if pixels.dtype != np.uint8 or pixels.shape[:2] != (stream.height, stream.width):
         raise ImageError("damaged JPEG: the pixels do not match the header")
@@ -109,13 +109,16 @@ def read_jpeg(data: bytes, max_pixels: int) -> Image:
         raise ImageError("damaged JPEG: its coded data end too early")
 
     metadata = _metadata(stream)
+    if len(stream.components) == 4:
+        pixels = _cmyk_to_rgb(pixels, metadata.icc)
+        metadata = replace(metadata, icc=None, notes=("CMYK converted to sRGB", *metadata.notes))
     orientation = exif_orientation(metadata.exif)
     planes = turn_upright(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
     return Image(np.ascontiguousarray(planes), metadata=_upright(metadata, orientation))
 
 
 def _decoded(data: bytes) -> Array:
-    """Pixels H×W or H×W×3, before any turning."""
+    """Pixels H×W or H×W×(3 or 4), before any turning; inks are not inverted, Adobe's convention is undone."""
     from PIL import JpegImagePlugin
 
     try:
@@ -124,6 +127,26 @@ def _decoded(data: bytes) -> Array:
             return np.asarray(decoder)
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"damaged JPEG: {error}") from error
+
+
+def _cmyk_to_rgb(inks: Array, icc: bytes | None) -> Array:
+    """Pixels H×W×3 in sRGB of inks H×W×4 (255 is full): by the profile, or each ink a plain filter."""
+    from PIL import Image as PillowImage
+    from PIL import ImageCms
+
+    picture = PillowImage.frombytes("CMYK", (inks.shape[1], inks.shape[0]), inks.tobytes())
+    if icc is None:
+        return np.asarray(picture.convert("RGB"))
+    try:
+        converted = ImageCms.profileToProfile(
+            picture,
+            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise ImageError(f"is a CMYK JPEG with a damaged profile: {error}") from error
+    return np.asarray(converted)
 
 
 def encode_jpeg(image: Image) -> bytes:
@@ -266,14 +289,15 @@ def _metadata(stream: _Stream) -> Metadata:
 
 
 def _coding(stream: _Stream) -> JpegCoding | None:
-    """How the file was compressed; None where its tables are not all there."""
-    tables = [stream.tables.get(component.table) for component in stream.components]
+    """How the file was compressed; None where its tables are not all there. Black of CMYK does not count."""
+    components = stream.components[:3]
+    tables = [stream.tables.get(component.table) for component in components]
     known = tuple(table for table in tables if table is not None and all(table))
     if len(known) < len(tables):
         return None
     ratios = {
-        (stream.components[0].horizontal / c.horizontal, stream.components[0].vertical / c.vertical)
-        for c in stream.components[1:]
+        (components[0].horizontal / c.horizontal, components[0].vertical / c.vertical)
+        for c in components[1:]
         if c.horizontal and c.vertical
     }
     # What Pillow cannot write (4:4:0, 4:1:1) is written with more chroma, never with less.
