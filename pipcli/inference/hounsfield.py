@@ -1,8 +1,8 @@
 """Noise removal on values such as Hounsfield units, within a window.
 
-A network trained on photographs sees [0, 1]. The window is mapped to it, and what the network changes is added
-to the original values, feathered to zero towards the window's ends; values on and outside the ends stay as
-they are, bit for bit.
+A network trained on photographs sees [0, 1]. The window is mapped to it, and what the network changes is
+added to the original values, feathered to zero towards the window's ends; values on and outside the ends stay
+as they are, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ FEATHER = 0.05
 """Share of the window's width, at each end, over which the change fades in."""
 
 WEAKEST, STRONGEST = 10.0, 50.0
-"""Standard deviations, in units of 1/255, between which noise of a stated level is brought: training noise
-goes from 0 to 75, and this is the part of it in which a network sees noise well and still sees the picture."""
+"""Standard deviations, in units of 1/255, between which noise of a stated level is brought. Training noise
+goes from 0 to 75; this is the part of it in which a network sees the noise well and still the picture."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def contrasts(window: Window, sigma: float | None) -> tuple[Contrast, ...]:
     """How a window is shown to the network, so that noise of a standard deviation is of a level it knows.
 
     The window as it is, as long as the noise is between :data:`WEAKEST` and :data:`STRONGEST` there. Stronger
-    noise is shown in a wider window. For weaker noise the window is shown in narrower ones, each half over the
-    next, and at every value their shares sum to 1.
+    noise is shown in a wider window. For weaker noise the window is shown in narrower ones, each half over
+    the next, and at every value their shares sum to 1.
 
     Args:
         window: in the units of the values.
