@@ -15,6 +15,7 @@ import typer
 
 from pipcli import __version__
 from pipcli.cli.demo import demo
+from pipcli.cli.evaluate import evaluate
 from pipcli.cli.messages import complain
 from pipcli.cli.models import models
 from pipcli.cli.restore import restore
@@ -78,4 +79,5 @@ def _options(
 app.command("restore")(restore)
 app.command("demo")(demo)
 app.command("models")(models)
+app.command("eval")(evaluate)
 app.command("train")(train)

@@ -1,0 +1,64 @@
+"""What can be measured: models, the input itself, and classical denoisers, all called one way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipcli.degradations import Degradation, omega_vector
+from pipcli.evaluation.protocols import Float32
+from pipcli.images import Image
+
+if TYPE_CHECKING:
+    from pipcli.inference.engine import Restorer
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Ailment:
+    """What a method is told of an input: the true weights, and the noise's deviation (of 255) where known."""
+
+    weights: Mapping[Degradation, float]
+    sigma: float | None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to restore an image.
+
+    Attributes:
+        name: as it stands in tables.
+        restore: (degraded H×W×C in units of 1, perhaps beyond [0, 1]; what ails it) → restored, like it.
+        degradations: those it can undo; a set with any other is not run.
+        note: what tables must say of it, such as on how many tasks a model was trained.
+    """
+
+    name: str
+    restore: Callable[[Float32, Ailment], Float32]
+    degradations: Sequence[Degradation]
+    note: str = ""
+
+    def refusal(self, ailment: Ailment) -> str | None:
+        """Why this method is not run on such inputs; None where it is."""
+        missing = [str(each) for each in ailment.weights if each not in self.degradations]
+        return f"does not undo {' and '.join(missing)}" if missing else None
+
+
+def input_method() -> Method:
+    """The input as it is: the figure that every other has to beat."""
+    return Method(INPUT, lambda degraded, ailment: degraded, tuple(Degradation))
+
+
+def model_method(name: str, restorer: Restorer) -> Method:
+    """A model under the true ω, in the restorer's precision; its output is never rounded."""
+
+    def restore(degraded: Float32, ailment: Ailment) -> Float32:
+        omega = omega_vector(ailment.weights, restorer.degradations)
+        # A float32 image keeps the model's floats as they are, and noise beyond [0, 1] reaches the model.
+        restored: Float32 = restorer.restore(Image(degraded), omega).pixels
+        return restored
+
+    count = len(restorer.degradations)
+    return Method(name, restore, restorer.degradations, f"{count} task{'' if count == 1 else 's'}")

@@ -1,0 +1,26 @@
+"""Benchmark files → 8-bit pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipcli.errors import ImageError
+from pipcli.images import read_image
+
+Pixels = NDArray[np.uint8]
+
+
+def read_pixels(path: Path) -> Pixels:
+    """H×W×C uint8, C = 1 or 3, of one file of a benchmark.
+
+    Raises:
+        ImageError: the file is missing, damaged, no image, or not of 8 bits; one line that starts with the
+            path.
+    """
+    pixels = read_image(path).pixels
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"{path}: has {pixels.dtype} pixels: benchmarks are measured on 8-bit files")
+    return pixels

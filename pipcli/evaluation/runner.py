@@ -1,0 +1,257 @@
+"""Measuring methods on one benchmark, image by image."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipcli.degradations import Degradation
+from pipcli.errors import ImageError, UsageError
+from pipcli.evaluation.datasets import Dataset, Located, Pair
+from pipcli.evaluation.methods import INPUT, Ailment, Method
+from pipcli.evaluation.protocols import Float32, Protocol, Scores, check_sigma
+from pipcli.evaluation.reading import Pixels, read_pixels
+from pipcli.evaluation.statistics import bootstrap_error, mean
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A set under a protocol, with noise added or not.
+
+    Attributes:
+        dataset: whose images.
+        protocol: how inputs are made and outputs compared.
+        sigma: deviation of the noise to add, of 255; None adds none.
+
+    Raises:
+        UsageError: sigma is out of range, the set has no inputs of its own and none can be made, or the
+            protocol has no synthetic noise.
+    """
+
+    dataset: Dataset
+    protocol: Protocol
+    sigma: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.sigma is not None:
+            check_sigma(self.sigma)
+            if self.protocol.noisy is None:
+                raise UsageError(f"protocol {self.protocol.name} has no synthetic noise: leave --sigma out")
+        elif not self.dataset.paired:
+            raise UsageError(f"{self.dataset.name} holds clean images only: say --sigma, such as 25")
+
+    @property
+    def title(self) -> str:
+        """As tables name it."""
+        return self.dataset.name + (f" σ {self.sigma:g}" if self.sigma is not None else "")
+
+    @property
+    def ailment(self) -> Ailment:
+        """What is really wrong with its inputs; added noise weighs as much as each thing that was there."""
+        kinds = [*self.dataset.weights, *([Degradation.NOISE] if self.sigma is not None else [])]
+        return Ailment({kind: 1 / len(set(kinds)) for kind in kinds}, self.sigma)
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image under one method; ``scores`` is None where ``error`` says why it could not be measured."""
+
+    name: str
+    width: int
+    height: int
+    scores: Scores | None
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One method on one benchmark.
+
+    Attributes:
+        method: which.
+        images: in the order of the set.
+        refusal: why the method was not run at all; then there are no images.
+    """
+
+    method: Method
+    images: tuple[ImageResult, ...]
+    refusal: str | None = None
+
+    @property
+    def scored(self) -> tuple[Scores, ...]:
+        """Scores of the images that could be measured."""
+        return tuple(image.scores for image in self.images if image.scores is not None)
+
+    @property
+    def failures(self) -> tuple[ImageResult, ...]:
+        """Images that could not be measured; no mean holds them."""
+        return tuple(image for image in self.images if image.scores is None)
+
+    @property
+    def means(self) -> Scores | None:
+        """Means over the images that could be measured; None where there is none."""
+        return self._over_images(mean) if self.scored else None
+
+    @property
+    def errors(self) -> Scores:
+        """Standard errors of the means, by the bootstrap over images."""
+        return self._over_images(bootstrap_error)
+
+    def _over_images(self, reduce: Callable[[list[float]], float]) -> Scores:
+        scored = self.scored
+        return Scores(
+            psnr=reduce([each.psnr for each in scored]),
+            ssim=reduce([each.ssim for each in scored]),
+            rmse=reduce([each.rmse for each in scored]),
+        )
+
+    @property
+    def seconds_per_megapixel(self) -> float:
+        """Time of the method alone, reading and measuring not counted."""
+        done = [image for image in self.images if image.scores is not None]
+        pixels = sum(image.width * image.height for image in done)
+        return 1e6 * sum(image.seconds for image in done) / pixels if pixels else math.nan
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """All methods on one benchmark.
+
+    Attributes:
+        benchmark: which.
+        found: how many inputs of the set are on this machine.
+        measured: how many of them were asked for.
+        problems: one line for each file that could not be used at all.
+        input_hash: sha256 over the inputs in order, as the methods got them (float32), in hexadecimal.
+        methods: one result each, the input first.
+        seconds: wall-clock time of the whole.
+    """
+
+    benchmark: Benchmark
+    found: int
+    measured: int
+    problems: tuple[str, ...]
+    input_hash: str
+    methods: tuple[MethodResult, ...]
+    seconds: float
+
+    @property
+    def shortfall(self) -> str:
+        """How this falls short of the whole set, in words; empty for a whole set."""
+        expected = self.benchmark.dataset.images
+        if expected is None:
+            return "" if self.measured == self.found else f"{self.measured} of {self.found} images"
+        if self.measured < self.found or self.found < expected:
+            return f"{self.measured} of {expected} images"
+        return f"{self.found} images where {expected} are expected" if self.found > expected else ""
+
+
+Saver = Callable[[str, str, Pixels, Float32], None]
+"""(method, image, clean, restored as it is measured) → written somewhere."""
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    located: Located,
+    methods: Sequence[Method],
+    limit: int | None = None,
+    on_image: Callable[[str], None] | None = None,
+    save: Saver | None = None,
+) -> BenchmarkResult:
+    """Measure the methods on a benchmark's images, one image after the other.
+
+    A file that cannot be read, a pair that does not fit and an output that is not finite are recorded and
+    left out of every mean; nothing else is.
+
+    Args:
+        benchmark: the set and the protocol.
+        located: where the set lies.
+        methods: run on each image in this order.
+        limit: measure the first images only; the result says so.
+        on_image: told the name of each image when it is done.
+        save: given each output.
+    """
+    start = time.monotonic()
+    ailment = benchmark.ailment
+    refusals = {method.name: method.refusal(ailment) for method in methods}
+    rows: dict[str, list[ImageResult]] = {method.name: [] for method in methods}
+    pairs = located.pairs[:limit]
+    problems = list(located.problems)
+    digest = hashlib.sha256()
+    for pair in pairs:
+        try:
+            clean, degraded = read_pair(pair, benchmark)
+        except ImageError as error:
+            problems.append(str(error))
+        else:
+            digest.update(np.ascontiguousarray(degraded).tobytes())
+            for method in methods:
+                if refusals[method.name] is None:
+                    rows[method.name].append(_measure(method, pair, clean, degraded, benchmark, save))
+        if on_image is not None:
+            on_image(pair.name)
+    return BenchmarkResult(
+        benchmark=benchmark,
+        found=len(located.pairs),
+        measured=len(pairs),
+        problems=tuple(problems),
+        input_hash=digest.hexdigest(),
+        methods=tuple(
+            MethodResult(method, tuple(rows[method.name]), refusals[method.name]) for method in methods
+        ),
+        seconds=time.monotonic() - start,
+    )
+
+
+def read_pair(pair: Pair, benchmark: Benchmark) -> tuple[Pixels, Float32]:
+    """The true image (H×W×C uint8) and the input (H×W×C float32 in units of 1), both as they are measured.
+
+    Raises:
+        ImageError: a file cannot be read, or the two do not have one size; one line that names the files.
+    """
+    protocol = benchmark.protocol
+    clean = read_pixels(pair.clean)
+    source = clean if pair.degraded is None else read_pixels(pair.degraded)
+    name = pair.degraded or pair.clean
+    if clean.shape[:2] != source.shape[:2]:
+        sizes = " and ".join(f"{each.shape[1]}×{each.shape[0]}" for each in (source, clean))
+        raise ImageError(f"{name}: has another size than {pair.clean}: {sizes}")
+    channels = max(clean.shape[2], source.shape[2])
+    clean, source = (np.broadcast_to(each, (*each.shape[:2], channels)) for each in (clean, source))
+    try:
+        clean, source = protocol.crop(clean), protocol.crop(source)
+    except ValueError as error:
+        raise ImageError(f"{name}: {error}") from error
+    if benchmark.sigma is None:
+        return clean, source.astype(np.float32) / np.float32(255)
+    return clean, protocol.add_noise(source, benchmark.sigma, pair.name)
+
+
+def _measure(
+    method: Method, pair: Pair, clean: Pixels, degraded: Float32, benchmark: Benchmark, save: Saver | None
+) -> ImageResult:
+    protocol = benchmark.protocol
+    height, width = clean.shape[:2]
+    scores: Scores | None = None
+    problem: str | None = None
+    start = time.perf_counter()
+    try:
+        output = method.restore(degraded, benchmark.ailment)
+        seconds = time.perf_counter() - start
+        if not np.isfinite(output).all():
+            raise ImageError("the output is not finite (NaN or infinity)")
+        # The input is measured as the methods get it; what they make of it, as the protocol wants outputs.
+        finished = output if method.name == INPUT else protocol.finish(output)
+        scores = protocol.score(clean, finished)
+    except (ImageError, ValueError) as error:
+        seconds = time.perf_counter() - start
+        problem = f"{pair.degraded or pair.clean}: {method.name}: {error}"
+    if save is not None and scores is not None:
+        save(method.name, pair.name, clean, finished)
+    return ImageResult(pair.name, width, height, scores, seconds, problem)
