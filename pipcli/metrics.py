@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 Float = NDArray[np.float64]
 
 _K1, _K2 = 0.01, 0.03
+_SMALLEST_BAND = 32
+_VALUES_IN_BAND = 1 << 17
 
 
 def psnr(reference: ArrayLike, image: ArrayLike, data_range: float) -> float:
@@ -39,7 +41,7 @@ def ssim_uniform(reference: ArrayLike, image: ArrayLike, data_range: float) -> f
     """
     a, b = _channels(reference, image, data_range, window=7)
     weights = np.full(7, 1 / 7)
-    return float(_ssim_map(a, b, data_range, [weights, weights], sample_size=49).mean())
+    return _mean_ssim(a, b, data_range, [weights, weights], sample_size=49)
 
 
 def ssim_gaussian(reference: ArrayLike, image: ArrayLike, data_range: float) -> float:
@@ -52,7 +54,7 @@ def ssim_gaussian(reference: ArrayLike, image: ArrayLike, data_range: float) -> 
     """
     a, b = _channels(reference, image, data_range, window=11)
     weights = gaussian_window(11, 1.5)
-    return float(_ssim_map(a, b, data_range, [weights, weights]).mean())
+    return _mean_ssim(a, b, data_range, [weights, weights])
 
 
 def ssim_3d(reference: ArrayLike, image: ArrayLike, data_range: float) -> float:
@@ -68,7 +70,7 @@ def ssim_3d(reference: ArrayLike, image: ArrayLike, data_range: float) -> float:
         raise ValueError(f"the 3-D window needs height×width×channels, not {a.shape}")
     weights = gaussian_window(11, 1.5)
     a, b = (np.pad(array, 5, mode="edge") for array in (a, b))
-    return float(_ssim_map(a, b, data_range, [weights, weights, weights]).mean())
+    return _mean_ssim(a, b, data_range, [weights, weights, weights])
 
 
 def luma_bt601(rgb: ArrayLike) -> Float:
@@ -115,8 +117,24 @@ def _channels(reference: ArrayLike, image: ArrayLike, data_range: float, window:
     return (a, b) if a.ndim == 3 else (a[:, :, None], b[:, :, None])
 
 
-def _ssim_map(
+def _mean_ssim(
     a: Float, b: Float, data_range: float, windows: Sequence[NDArray[Any]], sample_size: int | None = None
+) -> float:
+    """Mean of the SSIM map, computed in bands of rows that stay in the processor's cache."""
+    reach = len(windows[0]) - 1
+    rows = a.shape[0] - reach
+    step = max(_SMALLEST_BAND, _VALUES_IN_BAND // a[0].size)
+    total, count = 0.0, 0
+    for top in range(0, rows, step):
+        bottom = min(top + step, rows) + reach
+        similarity = _ssim_map(a[top:bottom], b[top:bottom], data_range, windows, sample_size)
+        total += float(similarity.sum())
+        count += similarity.size
+    return total / count
+
+
+def _ssim_map(
+    a: Float, b: Float, data_range: float, windows: Sequence[NDArray[Any]], sample_size: int | None
 ) -> Float:
     """SSIM at each place where the separable window, one factor for each leading axis, fits whole.
 
@@ -136,11 +154,13 @@ def _ssim_map(
 
 def _filtered(array: Float, windows: Sequence[NDArray[Any]]) -> Float:
     """The array weighted along its leading axes, one window an axis; only where the windows fit whole."""
-    for axis, weights in enumerate(windows):
+    for axis in reversed(range(len(windows))):  # channels first: the 3-D window leaves few of its padded ones
+        weights = windows[axis]
         length = array.shape[axis] - len(weights) + 1
         moved = np.moveaxis(array, axis, 0)
         total = weights[0] * moved[:length]
+        term = np.empty_like(total)
         for shift in range(1, len(weights)):
-            total += weights[shift] * moved[shift : shift + length]
+            total += np.multiply(moved[shift : shift + length], weights[shift], out=term)
         array = np.moveaxis(total, 0, axis)
     return array

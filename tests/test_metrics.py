@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from pipcli.metrics import gaussian_window, luma_bt601, psnr, ssim_3d, ssim_gaussian, ssim_uniform
 
 
-@pytest.fixture(params=[(40, 33), (31, 52, 3), (23, 23, 1)], ids=str)
+@pytest.fixture(params=[(40, 33), (131, 52, 3), (23, 23, 1), (95, 1500, 3)], ids=str)
 def pair(request):
     rng = np.random.default_rng(3)
     clean = np.cumsum(rng.normal(size=request.param), axis=0)
