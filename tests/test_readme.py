@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipcli.cli import main
 from pipcli.cli.demo import SCENES
+from pipcli.images import FORMATS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +55,11 @@ def test_the_table_of_options_is_that_of_restore(capsys):
     documented = re.findall(r"^\| `(--[a-z]+)` \|", README, flags=re.MULTILINE)
     assert documented
     assert [option for option in documented if option not in text] == []
+
+
+def test_every_format_is_named():
+    (line,) = re.findall(r"Formats: (.*?)\.", README)
+    assert line.split(", ") == [format_.name for format_ in FORMATS]
 
 
 def test_linked_files_are_there():
