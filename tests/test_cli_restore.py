@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from pipcli.cli import main
+from pipcli.cli.restore import _duration
 from pipcli.degradations import Degradation
 from pipcli.errors import ModelError
 from pipcli.models import zoo
@@ -125,6 +127,17 @@ def test_json_is_one_line_a_file(folder, capsys):
     assert all(line.startswith("pipcli: ") for line in err.splitlines())
 
 
+def test_a_name_that_is_no_text_is_restored_and_told(folder, capsys):
+    name = os.fsdecode(b"in/\xff.png")
+    try:
+        save(name)
+    except OSError:
+        pytest.skip("this file system holds no such names")
+    assert main(["restore", "in", "out", "--task", "denoise", "--json"]) == 0
+    assert level(os.fsdecode(b"out/\xff.png")) == 200
+    assert name in [json.loads(line)["input"] for line in capsys.readouterr().out.splitlines()]
+
+
 def test_nothing_to_do_is_well(folder, capsys):
     Path("empty").mkdir()
     assert main(["restore", "empty", "out", "--task", "denoise"]) == 0
@@ -218,6 +231,14 @@ def test_no_arguments_show_the_help_and_version_is_told(capsys):
     assert "Usage: pipcli" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("pipcli 0.")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3599.9, "1 h 0 min"), (34860, "9 h 41 min")],
+)
+def test_durations_are_told_in_fitting_units(seconds, text):
+    assert _duration(seconds) == text
 
 
 def test_help_fits_80_columns(capsys, monkeypatch):

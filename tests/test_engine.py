@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pipcli.degradations import Degradation
 from pipcli.errors import DeviceError, ImageError, UsageError
 from pipcli.images import Image
-from pipcli.inference.device import Precision
+from pipcli.inference.device import Precision, choose_precision
 from pipcli.inference.engine import Redo, Restorer
 from pipcli.inference.tiling import Tiling
 from pipcli.models.backbone import PromptSurvey
@@ -231,6 +231,20 @@ def test_bf16_stays_near_fp32():
     quick = Restorer(model, CPU, Precision.BF16).restore(image, OMEGA).pixels
     assert np.abs(quick - exact).max() > 0
     assert -10 * math.log10(np.mean((quick - exact) ** 2)) > 50
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["auto", "bf16", "fp16"])
+def test_a_gpu_stays_near_the_cpu_and_repeats_itself(prompted, name):
+    image, cuda = smooth_picture(180, 301), torch.device("cuda")
+    exact = Restorer(prompted, CPU, Precision.FP32, tile=176).restore(image, MIX).pixels
+    try:
+        restorer = Restorer(prompted, cuda, choose_precision(name, cuda), tile=176)
+        first, second = (restorer.restore(image, MIX).pixels for _ in range(2))
+    finally:
+        prompted.to(CPU)
+    assert -10 * math.log10(np.mean((first - exact) ** 2)) > 50
+    np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize(
