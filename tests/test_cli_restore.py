@@ -117,7 +117,7 @@ def test_json_is_one_line_a_file(folder, capsys):
     lines = {entry.pop("input"): entry for entry in map(json.loads, out.splitlines())}
     assert all(entry.pop("seconds") >= 0 for entry in lines.values())
     omega = {"noise": 1.0, "rain": 0.0}
-    well = {"task": "denoise", "omega": omega, "warnings": [], "error": None}
+    well = {"task": "denoise", "omega": omega, "warnings": [], "left_alone": None, "error": None}
     assert lines == {
         "in/a.png": {"output": "out/a.png", **well},
         "in/sub/b.jpg": {"output": "out/sub/b.jpg", **well},

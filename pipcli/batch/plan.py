@@ -14,15 +14,17 @@ from pathlib import Path
 
 from pipcli.errors import OutputError, UsageError
 from pipcli.images import SUFFIXES, find_images
+from pipcli.images.dicom import is_dicom_file
 from pipcli.images.naming import shown
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to restore and where the result goes."""
+    """One file to restore and where the result goes; dicom says that its content is DICOM."""
 
     source: Path
     target: Path
+    dicom: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Plan:
 
     Attributes:
         jobs: in the order in which they are done.
-        left_alone: files that are no images by their suffix, hidden files and folders, and links in a circle.
+        left_alone: files that are no images, hidden files and folders, and links in a circle.
         unlisted: folders that could not be looked into; each is a failure of the run.
     """
 
@@ -88,11 +90,16 @@ def _plan_file(source: str, target: str) -> Plan:
     if not folder and not os.path.exists(target):
         folder = not Path(target).suffix
     path = Path(target) / Path(source).name if folder else Path(target)
-    if path.suffix and path.suffix.lower() not in SUFFIXES:
+    dicom = is_dicom_file(source)
+    if dicom and path.name != Path(source).name and path.suffix.lower() in SUFFIXES:
+        raise UsageError(
+            f"{shown(path)}: {shown(source)} is DICOM and is written as such, not as {path.suffix}"
+        )
+    if not dicom and path.suffix and path.suffix.lower() not in SUFFIXES:
         known = ", ".join(sorted(SUFFIXES))
         raise UsageError(f"{shown(path)}: its suffix is none that can be written: {known}")
     _require_writable(path.parent)
-    return Plan((Job(Path(source), path),))
+    return Plan((Job(Path(source), path, dicom),))
 
 
 def _plan_folder(source: Path, target: Path) -> Plan:
@@ -111,7 +118,7 @@ def _plan_folder(source: Path, target: Path) -> Plan:
     found = find_images(source, exclude=(target,))
     _require_writable(target)
     return Plan(
-        jobs=tuple(Job(source / name, target / name) for name in found.images),
+        jobs=tuple(Job(source / name, target / name, name in found.dicom) for name in found.images),
         left_alone=found.hidden + found.others + len(found.loops),
         unlisted=tuple(source / name for name in found.unreadable),
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipcli.batch.dicom import DicomOptions, Treatment, incomplete_series, series_id, treat_dicom
 from pipcli.batch.plan import Job, Plan
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError
 from pipcli.images import Image, read_image, write_image
@@ -28,6 +31,9 @@ class Outcome:
         error: why there is no output, one line that names the file; None when it was restored.
         warnings: what the user should know of a restored file, a phrase each.
         redone: tiles, or the prompts of an image, that the numeric guard computed again.
+        left_alone: why a DICOM file was not restored, though nothing is wrong with it; None where it was.
+        copied: it was left alone and copied.
+        series: of a DICOM file, told from others and nothing else; None where it is not known.
     """
 
     job: Job
@@ -35,6 +41,9 @@ class Outcome:
     error: str | None = None
     warnings: tuple[str, ...] = ()
     redone: int = 0
+    left_alone: str | None = None
+    copied: bool = False
+    series: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,9 @@ class Summary:
         seconds: wall-clock time.
         interrupted: the user asked to stop.
         stopped_by: the error that ended the run for all files, such as a full disk.
+        left_alone: reason → number of DICOM files that were not restored for it.
+        copied: how many of these were copied.
+        incomplete: restored series that lack slices, a line each.
     """
 
     restored: int
@@ -58,6 +70,9 @@ class Summary:
     seconds: float
     interrupted: bool
     stopped_by: PipcliError | None
+    left_alone: Mapping[str, int] = field(default_factory=dict)
+    copied: int = 0
+    incomplete: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -78,6 +93,7 @@ def run_plan(
     strength: float = 1.0,
     on_outcome: Callable[[Outcome], None] | None = None,
     stopping: Callable[[], bool] | None = None,
+    dicom: DicomOptions | None = None,
 ) -> Summary:
     """Restore every file of a plan.
 
@@ -88,30 +104,42 @@ def run_plan(
         strength: how much of the restoration to apply, in [0, 1].
         on_outcome: told of each file as soon as it is done.
         stopping: asked before each file; True ends the run there.
+        dicom: what is done with DICOM files; needed where the plan holds any.
 
     What concerns the whole run (no space or right to write, out of memory on the device) stops it, and what
     else goes wrong with a file is that file's outcome: this function raises nothing of its own.
     """
+    if dicom is None and any(job.dicom for job in plan.jobs):
+        raise ValueError("the plan holds DICOM files: say what is done with them")
     start = time.monotonic()
-    restored = redone = done = 0
+    restored = redone = done = copied = 0
+    left_alone: Counter[str] = Counter()
+    slices: list[tuple[Path, str]] = []
+    failed_slices: list[tuple[Path, str | None]] = []
     failures = [f"{shown(folder)}: cannot be listed" for folder in plan.unlisted]
     stopped_by: PipcliError | None = None
     for job in plan.jobs:
         if stopping is not None and stopping():
             break
-        outcome, stopped_by = _run_job(job, restorer, omega, strength)
+        outcome, stopped_by = _run_job(job, restorer, omega, strength, dicom)
         done += 1
         redone += outcome.redone
-        if outcome.error is None:
-            restored += 1
-        else:
+        copied += outcome.copied
+        if outcome.error is not None:
             failures.append(outcome.error)
+            failed_slices.extend([(job.source, outcome.series)] if job.dicom else [])
+        elif outcome.left_alone is not None:
+            left_alone[outcome.left_alone] += 1
+        else:
+            restored += 1
+            slices.extend([(job.source, outcome.series)] if outcome.series else [])
         if on_outcome is not None:
             on_outcome(outcome)
         if stopped_by is not None:
             break
     # Asked again, so that Ctrl-C during the last file ends a script around this command too.
     interrupted = stopping is not None and stopping()
+    failed_slices.extend((job.source, None) for job in plan.jobs[done:] if job.dicom)
     return Summary(
         restored=restored,
         failures=tuple(failures),
@@ -120,11 +148,14 @@ def run_plan(
         seconds=time.monotonic() - start,
         interrupted=interrupted,
         stopped_by=stopped_by,
+        left_alone=dict(left_alone),
+        copied=copied,
+        incomplete=incomplete_series(slices, failed_slices),
     )
 
 
 def _run_job(
-    job: Job, restorer: Restorer, omega: Sequence[float], strength: float
+    job: Job, restorer: Restorer, omega: Sequence[float], strength: float, dicom: DicomOptions | None
 ) -> tuple[Outcome, PipcliError | None]:
     """One file's outcome, and the error if it concerns the files after it too."""
     start = time.monotonic()
@@ -133,10 +164,15 @@ def _run_job(
     warnings: list[str] = []
     error: str | None = None
     fatal: PipcliError | None = None
+    treatment = Treatment()
     try:
-        image = read_image(job.source)
-        warnings.extend(image.metadata.notes)
-        write_image(_restored(image, name, restorer, omega, strength, redone), job.target)
+        if job.dicom and dicom is not None:
+            treatment = treat_dicom(job, restorer, omega, strength, dicom, redone.append)
+            warnings.extend(treatment.notes)
+        else:
+            image = read_image(job.source)
+            warnings.extend(image.metadata.notes)
+            write_image(_restored(image, name, restorer, omega, strength, redone), job.target)
     except (OutputError, DeviceError) as problem:
         fatal, error = problem, str(problem)
     except PipcliError as problem:
@@ -150,8 +186,17 @@ def _run_job(
         precisions = " and ".join(sorted({str(redo.precision) for redo in redone}))
         results = "1 result" if len(redone) == 1 else f"{len(redone)} results"
         warnings.append(f"{results} not finite in {restorer.precision}, redone in {precisions}")
-    seconds = time.monotonic() - start
-    return Outcome(job, seconds, error, tuple(warnings), len(redone)), fatal
+    outcome = Outcome(
+        job,
+        time.monotonic() - start,
+        error,
+        tuple(warnings),
+        len(redone),
+        treatment.left_alone,
+        treatment.copied,
+        series_id(job.source) if job.dicom and error is not None else treatment.series,
+    )
+    return outcome, fatal
 
 
 def _restored(

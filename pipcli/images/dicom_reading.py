@@ -91,6 +91,19 @@ def read_dicom(
     raise ImageError(f"{name}: {problem}") from None
 
 
+def series_of(path: str | os.PathLike[str]) -> str | None:
+    """SeriesInstanceUID of a CT image, from its header; None where that cannot be read or it is none."""
+    from pydicom import dcmread
+
+    with quiet_pydicom():
+        try:
+            header = dcmread(path, stop_before_pixels=True, force=True)
+            wanted = _is_wanted(_text(header, "SOPClassUID"), others=True)
+            return (_text(header, "SeriesInstanceUID") or None) if wanted else None
+        except Exception:  # a file that failed for whatever reason
+            return None
+
+
 @contextmanager
 def quiet_pydicom() -> Iterator[list[warnings.WarningMessage]]:
     """Holds back pydicom's warnings and log, which quote values; gives what was held back so far.

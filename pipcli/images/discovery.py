@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipcli.errors import UsageError
+from pipcli.images.dicom import is_dicom_file
 from pipcli.images.formats import SUFFIXES
 from pipcli.images.naming import shown
 
@@ -18,11 +19,13 @@ class Found:
 
     Args:
         root: the folder.
-        images: paths relative to root of the files whose suffix names an image, in one fixed order.
+        images: paths relative to root of the files whose suffix names an image, and of those that are DICOM
+            by their content, in one fixed order.
         hidden: number of hidden files and folders (name starts with a dot), left alone.
-        others: number of files that are no images by their suffix, left alone.
+        others: number of other files, left alone.
         unreadable: relative paths of folders that could not be listed.
         loops: relative paths of symbolic links back to a folder that they lie in, not followed.
+        dicom: those of the images that are DICOM.
     """
 
     root: Path
@@ -31,6 +34,7 @@ class Found:
     others: int = 0
     unreadable: tuple[Path, ...] = ()
     loops: tuple[Path, ...] = ()
+    dicom: frozenset[Path] = frozenset()
 
 
 def find_images(root: str | os.PathLike[str], exclude: Collection[str | os.PathLike[str]] = ()) -> Found:
@@ -51,7 +55,15 @@ def find_images(root: str | os.PathLike[str], exclude: Collection[str | os.PathL
     images = tuple(walk.images(Path(), (_identity(folder),)))
     if Path() in walk.unreadable:
         raise UsageError(f"{shown(folder)}: cannot be listed")
-    return Found(folder, images, walk.hidden, walk.others, tuple(walk.unreadable), tuple(walk.loops))
+    return Found(
+        folder,
+        images,
+        walk.hidden,
+        walk.others,
+        tuple(walk.unreadable),
+        tuple(walk.loops),
+        frozenset(walk.dicom),
+    )
 
 
 _Identity = tuple[int, int]
@@ -84,6 +96,7 @@ class _Walk:
         self.others = 0
         self.unreadable: list[Path] = []
         self.loops: list[Path] = []
+        self.dicom: list[Path] = []
 
     def images(self, folder: Path, ancestors: tuple[_Identity | None, ...]) -> Iterator[Path]:
         """Images in one folder and below, files and folders mixed in the order of their names' bytes."""
@@ -107,6 +120,9 @@ class _Walk:
                     yield from self.images(relative, (*ancestors, identity))
             elif entry.name.startswith("."):
                 self.hidden += 1
+            elif is_dicom_file(self.root / relative):
+                self.dicom.append(relative)
+                yield relative
             elif relative.suffix.lower() in SUFFIXES:
                 yield relative
             else:

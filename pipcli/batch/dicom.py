@@ -1,0 +1,228 @@
+"""One DICOM file of a run: read, restored within its window, written as a derived image; or left alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipcli.batch.plan import Job, Plan
+from pipcli.degradations import Degradation
+from pipcli.errors import ImageError, PipcliError, UsageError
+from pipcli.images.atomic import write_bytes
+from pipcli.images.dicom import DicomImage, LeftAlone
+from pipcli.images.dicom_reading import read_dicom, series_of
+from pipcli.images.dicom_windows import AUTO, USUAL, Window, WindowChoice, percentile_window
+from pipcli.images.dicom_writing import Derivation, encode_dicom
+from pipcli.images.naming import shown
+
+if TYPE_CHECKING:
+    from pipcli.inference.engine import Redo, Restorer
+
+_NAMED = 10
+"""Missing slices of a series that are named one by one."""
+
+
+@dataclass(frozen=True)
+class DicomOptions:
+    """What a run does with DICOM files.
+
+    Attributes:
+        model: name of the model, for the files to say.
+        model_sha256: of its weights file.
+        window: what is restored; None is ``auto`` for CT and leaves CR, DX and MR alone.
+        sigma: standard deviation of the noise in HU as stated by the user, or None.
+        copy_others: copy what is left alone to the output.
+        drop_private: leave private elements out of what is written.
+    """
+
+    model: str
+    model_sha256: str
+    window: WindowChoice | None = None
+    sigma: float | None = None
+    copy_others: bool = False
+    drop_private: bool = False
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What was done with a DICOM file.
+
+    Attributes:
+        left_alone: why it was not restored, as the end of the sentence "the file …"; None where it was.
+        copied: it was left alone and copied.
+        series: tells its series from others, and nothing else; None where it was left alone.
+        notes: what the user should know, a phrase each.
+    """
+
+    left_alone: str | None = None
+    copied: bool = False
+    series: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def require_denoising(plan: Plan, weights: Mapping[Degradation, float]) -> None:
+    """Refuse any task but noise removal where a plan holds DICOM files.
+
+    Raises:
+        UsageError: it is another task.
+    """
+    other = [degradation for degradation, weight in weights.items() if weight > 0]
+    if other == [Degradation.NOISE]:
+        return
+    for job in plan.jobs:
+        if job.dicom:
+            raise UsageError(f"{shown(job.source)}: is DICOM, on which only --task denoise is allowed")
+
+
+def treat_dicom(
+    job: Job,
+    restorer: Restorer,
+    omega: Sequence[float],
+    strength: float,
+    options: DicomOptions,
+    on_redo: Callable[[Redo], None] | None = None,
+) -> Treatment:
+    """Restore the file of a job, or leave it alone.
+
+    Raises:
+        ImageError: it should be restored and cannot be; holds nothing of the patient.
+        OutputError, DeviceError: as everywhere.
+    """
+    name = shown(job.source)
+    try:
+        return _treat(job, restorer, omega, strength, options, on_redo)
+    except (PipcliError, MemoryError):
+        raise
+    except Exception as error:  # the words of any other error may quote a value
+        raise ImageError(f"{name}: internal error: {type(error).__name__}") from None
+
+
+def series_id(source: Path) -> str | None:
+    """What tells the series of a file that failed, as in `Treatment`; None where that cannot be read."""
+    series = series_of(source)
+    return None if series is None else _hashed(series)
+
+
+def incomplete_series(
+    restored: Iterable[tuple[Path, str]], failed: Iterable[tuple[Path, str | None]]
+) -> tuple[str, ...]:
+    """Which restored series lack slices, a line each.
+
+    Args:
+        restored: files with the series they belong to.
+        failed: files without output, with their series or None where it is not known: these count for the
+            one series beside which they lie, if there is one.
+    """
+    whole: dict[str, list[Path]] = defaultdict(list)
+    beside: dict[Path, set[str]] = defaultdict(set)
+    for path, series in restored:
+        whole[series].append(path)
+        beside[path.parent].add(series)
+    missing: dict[str, list[Path]] = defaultdict(list)
+    for path, known in failed:
+        near = beside.get(path.parent, set())
+        series = known if known is not None else next(iter(near), "") if len(near) == 1 else ""
+        if series in whole:
+            missing[series].append(path)
+    lines = []
+    for series, paths in missing.items():
+        names = ", ".join(shown(path.name) for path in paths[:_NAMED])
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        total = len(whole[series]) + len(paths)
+        folder = shown(whole[series][0].parent)
+        lines.append(f"{folder}: a series is not whole: {len(paths)} of {total} missing: {names}{more}")
+    return tuple(lines)
+
+
+def _treat(
+    job: Job,
+    restorer: Restorer,
+    omega: Sequence[float],
+    strength: float,
+    options: DicomOptions,
+    on_redo: Callable[[Redo], None] | None,
+) -> Treatment:
+    from pipcli.inference.hounsfield import restore_values
+
+    choice = options.window
+    image = read_dicom(job.source, others=choice is not None and not choice.in_hounsfield)
+    if isinstance(image, LeftAlone):
+        copied = options.copy_others and image.copyable
+        if copied:
+            write_bytes(job.target, _content(job.source))
+        return Treatment(left_alone=image.reason, copied=copied)
+
+    stored, windows = np.empty_like(image.stored), []
+    notes = list(image.notes)
+    if image.modality != "CT":
+        notes.append(f"the model was not measured on {image.modality}")
+    choice = choice or WindowChoice(AUTO)
+    try:
+        for frame in range(image.frames):
+            values, padded = image.values(frame), image.padded(frame)
+            window, note = _choose_window(image, frame, choice)
+            notes.extend([note] if note and note not in notes else [])
+            if window is not None:
+                values = restore_values(
+                    values,
+                    padded,
+                    window,
+                    restorer,
+                    omega,
+                    strength=strength,
+                    sigma=options.sigma,
+                    on_redo=on_redo,
+                )
+            stored[frame] = image.store(frame, values)
+            windows.append(str(window or "none"))
+        data = encode_dicom(image, stored, windows, _derivation(choice, restorer, strength, options))
+    except ImageError as error:
+        raise ImageError(f"{shown(job.source)}: {error}") from None
+    write_bytes(job.target, data)
+    return Treatment(series=_hashed(str(image.dataset.SeriesInstanceUID)), notes=tuple(notes))
+
+
+def _derivation(
+    choice: WindowChoice, restorer: Restorer, strength: float, options: DicomOptions
+) -> Derivation:
+    return Derivation(
+        model=options.model,
+        model_sha256=options.model_sha256,
+        window=choice.text,
+        strength=strength,
+        sigma=options.sigma,
+        setting=f"{restorer.device.type} {restorer.precision} {restorer.tiling.tile}",
+        drop_private=options.drop_private,
+    )
+
+
+def _content(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{shown(source)}: cannot be read: {error.strerror or 'unknown'}") from None
+
+
+def _choose_window(image: DicomImage, frame: int, choice: WindowChoice) -> tuple[Window | None, str | None]:
+    """The window of a frame (None where all its pixels are equal), and what to say of it."""
+    if choice.window is not None:
+        return choice.window, None
+    note = None
+    if choice.text == AUTO:
+        own = image.windows[frame]
+        if own is not None:
+            return own, None
+        if image.modality == "CT":
+            return USUAL, f"names no window, {USUAL} HU was used"
+        note = "names no window, percentiles were used"
+    return percentile_window(image.values(frame), image.padded(frame)), note
+
+
+def _hashed(series: str) -> str:
+    return hashlib.sha256(series.encode()).hexdigest()
