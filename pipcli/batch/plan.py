@@ -132,7 +132,7 @@ def _require_writable(folder: Path) -> None:
     if not place.is_dir():
         raise OutputError(f"{shown(folder)}: cannot be made: {shown(place)} is no folder")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise OutputError(f"{shown(folder)}: cannot be written to: no permission in {shown(place)}")
+        raise OutputError(f"{shown(folder)}: cannot be written to: {shown(place)} is not yours or read-only")
 
 
 def _refuse_overwritten_inputs(jobs: Sequence[Job]) -> None:
