@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipcli.batch.dicom import DicomOptions, Treatment, incomplete_series, series_id, treat_dicom
 from pipcli.batch.plan import Job, Plan
+from pipcli.batch.slices import DicomOptions, Treatment, incomplete_series, series_id, treat_dicom
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError
 from pipcli.images import Image, read_image, write_image
 from pipcli.images.naming import shown

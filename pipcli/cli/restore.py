@@ -96,8 +96,8 @@ def restore(
     weights = parse_task(task)
 
     # Everything that can be wrong is found before anything is changed, and what is cheap to find comes first.
-    from pipcli.batch.dicom import DicomOptions, require_denoising
     from pipcli.batch.plan import plan_batch
+    from pipcli.batch.slices import DicomOptions, require_denoising
     from pipcli.images.dicom_windows import parse_window
 
     chosen_window = None if window is None else parse_window(window)

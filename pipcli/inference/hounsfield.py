@@ -21,8 +21,11 @@ from pipcli.inference.engine import Redo, Restorer
 
 Values = NDArray[np.float64]
 
-FEATHER = 0.05
-"""Share of the window's width, at each end, over which the change fades in."""
+FEATHER = 0.1
+"""Share of the window's width, at each end, over which the change fades in with the restored value."""
+RIM = 0.01
+"""The same with the original value. It is narrow: noise that carries a pixel towards an end would else be kept
+more often than noise that carries it away, and the mean of a tissue near that end would move."""
 
 WEAKEST, STRONGEST = 10.0, 50.0
 """Standard deviations, in units of 1/255, between which noise of a stated level is brought. Training noise
@@ -110,7 +113,7 @@ def restore_values(
         raise UsageError(f"strength is {strength}: it must be from 0 to 1")
     if sigma is not None and not 0 < sigma < math.inf:
         raise UsageError(f"sigma is {sigma}: it must be above 0")
-    weight = np.where(padded, 0.0, feather(values, window)) * strength
+    weight = np.where(padded, 0.0, feather(values, window, RIM)) * strength
     if not weight.any():
         return values.copy()
     change = np.zeros_like(values)
@@ -123,12 +126,13 @@ def restore_values(
         before = np.where(padded, 0.0, before).astype(np.float32)
         after = restorer.restore(Image(before[..., None]), omega, on_redo=on_redo).pixels[..., 0]
         change += share * shown.width * (after.astype(np.float64) - before)
+    weight *= feather(values + change, window, FEATHER)
     restored: Values = np.where(weight > 0, values + weight * change, values)
     return restored
 
 
-def feather(values: Values, window: Window) -> Values:
-    """1 within the window, falling along a raised cosine to 0 at its ends; 0 outside."""
-    distance = np.minimum(values - window.low, window.high - values) / (FEATHER * window.width)
+def feather(values: Values, window: Window, share: float) -> Values:
+    """1 within the window, falling along a raised cosine over a share of its width to 0 at its ends and on."""
+    distance = np.minimum(values - window.low, window.high - values) / (share * window.width)
     weight: Values = 0.5 - 0.5 * np.cos(np.pi * np.clip(distance, 0.0, 1.0))
     return weight
