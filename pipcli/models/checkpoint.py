@@ -86,6 +86,10 @@ def save_weights(
     }
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(save(tensors, metadata={"pipcli": json.dumps(record, ensure_ascii=False)}))
+    # safetensors writes for the owner's eyes only; weights are for whoever may read the folder.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
     os.replace(temporary, path)
 
 
@@ -152,9 +156,16 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        raise ModelError(f"weights {path} cannot be read: {error.strerror}") from None
     return digest.hexdigest()
