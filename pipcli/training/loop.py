@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -55,6 +56,12 @@ def learning_rate_at(optimiser: Optimiser, step: int, done: float) -> float:
     warm = min(1.0, (step + 1) / max(1, optimiser.warmup))
     falling = max(0.0, done - optimiser.decay_from) / max(1e-9, 1 - optimiser.decay_from)
     return optimiser.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, falling)))
+
+
+def seed_of(seed: int, step: int, rank: int) -> int:
+    """The seed of one process's draws in one step: 32 bits, which every generator reads in full."""
+    digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
 
 
 def train(
@@ -167,7 +174,7 @@ def train(
                 break
             stage = recipe.stage_at(now_done)
             # Every step draws from a seed of its own: a resumed run goes on as if never interrupted.
-            batch = batches.make(stage, hash((recipe.seed, step, rank)) & 0x7FFF_FFFF_FFFF_FFFF)
+            batch = batches.make(stage, seed_of(recipe.seed, step, rank))
             rate = learning_rate_at(recipe.optimiser, step, now_done)
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -265,6 +272,11 @@ def _initialise(model: RestorationModel, path: Path) -> None:
     if foreign:
         raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
     model.load_state_dict({**own, **given})
+    x = torch.rand(1, 3, 4 * model.stride, 4 * model.stride)
+    with torch.no_grad():
+        outputs = [net(x, torch.full((1, len(net.degradations)), 1.0)) for net in (source, model)]
+    if (outputs[0] - outputs[1]).abs().max() > 1e-3:
+        raise UsageError(f"weights {path} do not fit the recipe's model: what they lack changes its output")
 
 
 def _collect(

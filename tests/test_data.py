@@ -1,0 +1,395 @@
+"""Training data: crops against numpy, the split, and what the recipe's shares promise of a batch."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from photographs import FRAMES, HELD_OUT_STEMS, TRAINING_STEMS, write
+from PIL import Image
+
+from pipcli.degradations import Degradation
+from pipcli.errors import UsageError
+from pipcli.synthesis import SynthesisRanges
+from pipcli.synthesis.noise import NoiseRanges
+from pipcli.training.data import (
+    FRAME_GAP,
+    HELD_OUT_EVERY,
+    HELD_OUT_FRAMES,
+    BatchMaker,
+    Crops,
+    Photographs,
+    PixelBank,
+    load_photographs,
+)
+from pipcli.training.recipe import DataShares, Stage
+
+CPU = torch.device("cpu")
+ALL = tuple(Degradation)
+STAGE = Stage(1.0, 32, dict(zip(ALL, (3, 2, 1, 2, 4), strict=True)))
+PLAIN = DataShares()
+# Noise that is always there, so that a noisy crop never equals its target.
+RANGES = SynthesisRanges(noise=NoiseRanges(sigma=(25.0, 50.0), eight_bit_chance=0.0))
+
+
+@pytest.fixture(scope="module")
+def splits(photo_folder: Path) -> tuple[Photographs, Photographs]:
+    return load_photographs(photo_folder, CPU, 32)
+
+
+def maker(photographs: Photographs, shares: DataShares = PLAIN, degradations=ALL) -> BatchMaker:
+    return BatchMaker(photographs, degradations, shares, RANGES)
+
+
+def images_of(bank: PixelBank) -> list[bytes]:
+    """The bank's images, each as its size and bytes."""
+    ends = [*bank.starts.tolist()[1:], len(bank.pixels)]
+    sizes = zip(bank.heights.tolist(), bank.widths.tolist(), strict=True)
+    return [
+        repr(size).encode() + bank.pixels[start:end].numpy().tobytes()
+        for size, start, end in zip(sizes, bank.starts.tolist(), ends, strict=True)
+    ]
+
+
+def stored(path: Path) -> bytes:
+    pixels = np.asarray(Image.open(path))
+    return repr(pixels.shape[:2]).encode() + pixels.tobytes()
+
+
+# Crops
+
+
+def oriented(image: np.ndarray, top: int, left: int, size: int, code: int) -> np.ndarray:
+    crop = image[top : top + size, left : left + size]
+    if code & 1:
+        crop = crop[::-1]
+    if code & 2:
+        crop = crop[:, ::-1]
+    return crop.transpose(1, 0, 2) if code & 4 else crop
+
+
+def test_read_is_numpy_slicing_in_all_eight_orientations():
+    rng = np.random.default_rng(4)
+    images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((20, 31), (16, 16), (40, 17))]
+    bank = PixelBank(images, CPU)
+    places = [(0, 3, 14), (1, 0, 0), (2, 24, 1)]
+    chosen = [(*place, code) for place in places for code in range(8)]
+    crops = Crops(*torch.tensor(chosen).T)
+    read = bank.read(crops, 16)
+    expected = np.stack([oriented(images[i], top, left, 16, code) for i, top, left, code in chosen])
+    np.testing.assert_array_equal(read.numpy(), expected.transpose(0, 3, 1, 2) / np.float32(255))
+    assert len({crop.tobytes() for crop in expected}) == len(chosen)
+
+
+def test_places_lie_inside_and_reach_every_edge():
+    bank = PixelBank([np.zeros((10, 20, 3), np.uint8), np.zeros((12, 9, 3), np.uint8)], CPU)
+    crops = bank.draw(2000, 8, torch.Generator().manual_seed(5))
+    for number, (height, width) in enumerate(((10, 20), (12, 9))):
+        here = crops.image == number
+        assert 850 < here.sum() < 1150
+        assert set(crops.top[here].tolist()) == set(range(height - 8 + 1))
+        assert set(crops.left[here].tolist()) == set(range(width - 8 + 1))
+    assert set(crops.orientation.tolist()) == set(range(8))
+
+
+# The split
+
+
+def test_nothing_held_out_is_trained_on(splits, photo_folder):
+    training, held_out = splits
+    for kind in ("photos", "low", "high", "frames"):
+        seen, kept = set(images_of(getattr(training, kind))), set(images_of(getattr(held_out, kind)))
+        assert seen
+        assert kept
+        assert not seen & kept
+
+
+def test_photos_are_split_by_their_names(splits, photo_folder):
+    training, held_out = splits
+    paths = sorted((photo_folder / "photos").iterdir())
+    assert images_of(held_out.photos) == [stored(path) for path in paths[::HELD_OUT_EVERY]]
+    assert len(training.photos) + len(held_out.photos) == len(paths)
+
+
+def test_low_light_pairs_are_split_by_scene_and_stay_pairs(splits, photo_folder):
+    for split, stems in zip(splits, (TRAINING_STEMS, HELD_OUT_STEMS), strict=True):
+        for kind, bank in (("low", split.low), ("high", split.high)):
+            expected = [stored(photo_folder / f"lol/{kind}/{stem}.png") for stem in sorted(stems)]
+            assert images_of(bank) == expected
+
+
+def test_a_gap_lies_between_frames_for_training_and_those_held_out(splits, photo_folder):
+    paths = sorted((photo_folder / "frames/pan").iterdir())
+    training, held_out = splits
+    last = FRAMES - HELD_OUT_FRAMES - FRAME_GAP
+    assert images_of(training.frames) == [stored(path) for path in paths[:last]]
+    assert images_of(held_out.frames) == [stored(path) for path in paths[-HELD_OUT_FRAMES:]]
+    assert training.first_frames.tolist() == list(range(last - 13 + 1))
+    assert held_out.first_frames.tolist() == [0]
+
+
+def copied(photo_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(photo_folder, tmp_path / "data"))
+
+
+def test_pairs_and_frames_may_be_missing(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    shutil.rmtree(folder / "lol")
+    shutil.rmtree(folder / "frames")
+    training, _ = load_photographs(folder, CPU)
+    batch = maker(training).make(STAGE, 1)
+    assert len(batch.inputs) == sum(STAGE.batch.values())
+
+
+def test_a_short_scene_gives_no_frames_to_average(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    shutil.rmtree(folder / "frames")
+    for number in range(25):
+        write(folder / f"frames/short/{number:03}.png", np.zeros((40, 40, 3), np.uint8))
+    training, held_out = load_photographs(folder, CPU)
+    assert training.first_frames.tolist() == []
+    assert held_out.first_frames.tolist() == [0]
+    assert len(maker(training).make(STAGE, 1).inputs) == sum(STAGE.batch.values())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda data: shutil.rmtree(data / "photos"), ["photos/ holds 0 images", "36 needed"]),
+        (lambda data: [path.unlink() for path in (data / "photos").glob("00*")], ["holds 30 images"]),
+        (lambda data: (data / "photos/007.png").write_bytes(b""), ["photos/007.png cannot be read"]),
+        (lambda data: (data / "photos/007.png").write_text("no image"), ["photos/007.png cannot be read"]),
+        (lambda data: truncate(data / "photos/007.png"), ["photos/007.png cannot be read"]),
+        (
+            lambda data: write(data / "photos/007.png", np.zeros((60, 30, 3), np.uint8)),
+            ["photos/007.png is 30×60", "crops of 32 do not fit"],
+        ),
+        (lambda data: (data / "lol/high/5.png").unlink(), ["lol/low/5.png has no partner"]),
+        (
+            lambda data: write(data / "lol/high/5.png", np.zeros((60, 64, 3), np.uint8)),
+            ["lol/low/5.png is 64×56", "lol/high/5.png is 64×60"],
+        ),
+        (
+            lambda data: write(data / "frames/pan/004.png", np.zeros((60, 64, 3), np.uint8)),
+            ["frames/pan/004.png is 64×60", "frames/pan/000.png is 64×56"],
+        ),
+    ],
+)
+def test_bad_data_is_named(photo_folder, tmp_path, spoil, words):
+    folder = copied(photo_folder, tmp_path)
+    spoil(folder)
+    with pytest.raises(UsageError) as caught:
+        load_photographs(folder, CPU, 32)
+    for word in [str(folder), *words]:
+        assert word in str(caught.value)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+# Batches
+
+
+def same(first, second) -> bool:
+    return all(
+        torch.equal(getattr(first, name), getattr(second, name)) for name in ("inputs", "targets", "omega")
+    )
+
+
+def test_the_seed_decides_on_the_batch(splits):
+    shares = DataShares(clean=0.2, other_prompt=0.2, two=0.2, dmix=0.5)
+    batches = maker(splits[0], shares)
+    first = batches.make(STAGE, 11)
+    others = [batches.make(STAGE, seed) for seed in range(12, 16)]
+    assert same(first, batches.make(STAGE, 11))
+    assert same(first, maker(splits[0], shares).make(STAGE, 11))
+    assert not any(same(first, other) for other in others)
+
+
+def test_counts_and_omega_are_those_of_the_stage(splits):
+    degradations = (Degradation.LOWLIGHT, Degradation.HAZE, Degradation.NOISE)
+    stage = Stage(1.0, 32, {Degradation.NOISE: 3, Degradation.HAZE: 0, Degradation.LOWLIGHT: 2})
+    photographs = splits[0]
+    batch = maker(photographs, replace(PLAIN, real_lowlight=0.0), degradations).make(stage, 6)
+    assert batch.inputs.shape == batch.targets.shape == (5, 3, 32, 32)
+    assert batch.inputs.dtype == batch.targets.dtype == torch.float32
+    # Columns follow the model's order, rows the stage's.
+    assert batch.omega.tolist() == [[0.0, 0.0, 1.0]] * 3 + [[1.0, 0.0, 0.0]] * 2
+    assert torch.all((batch.targets >= 0) & (batch.targets <= 1))
+    change = batch.inputs - batch.targets
+    assert torch.all(change[:3].abs().mean(dim=(1, 2, 3)) > 10 / 255)
+    assert torch.all(change[:3].mean(dim=(1, 2, 3)).abs() < 0.02)
+    assert torch.all(batch.inputs[3:].mean(dim=(1, 2, 3)) < 0.6 * batch.targets[3:].mean(dim=(1, 2, 3)))
+
+
+def test_real_pairs_keep_crop_and_orientation(splits):
+    stage = Stage(1.0, 32, {Degradation.LOWLIGHT: 20})
+    batch = maker(splits[0], replace(PLAIN, real_lowlight=1.0)).make(stage, 8)
+    high, low = (batch.targets * 255).round().int(), (batch.inputs * 255).round().int()
+    assert torch.equal(low, high // 6)
+
+
+def test_the_share_of_real_pairs_is_right_on_average(splits):
+    stage = Stage(1.0, 32, {Degradation.LOWLIGHT: 3})
+    batches = maker(splits[0], replace(PLAIN, real_lowlight=0.4))
+    real = 0
+    for seed in range(150):
+        batch = batches.make(stage, seed)
+        pair = (batch.targets * 255).round().int() // 6 == (batch.inputs * 255).round().int()
+        real += int(pair.all(dim=(1, 2, 3)).sum())
+    # 180 expected; three standard deviations of the random rounding are 15.
+    assert 165 <= real <= 195
+
+
+def solid_frames(folder: Path, scenes: dict[str, tuple[int, int, int]]) -> None:
+    """Scenes of frames of one grey each: 40 + 6 times the number of the frame."""
+    shutil.rmtree(folder / "frames")
+    for name, (count, height, width) in scenes.items():
+        for number in range(count):
+            grey = np.full((height, width, 3), 40 + 6 * number, np.uint8)
+            write(folder / f"frames/{name}/{number:03}.png", grey)
+
+
+def test_the_target_of_averaged_frames_is_their_middle_one(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    # Places are drawn in the scene's own size: in one of another size they would lie across two frames.
+    solid_frames(folder, {"a": (34, 32, 90), "b": (33, 90, 32), "c": (20, 64, 64)})
+    training, _ = load_photographs(folder, CPU, 32)
+    batches = maker(training)
+    degraded, sharp = batches.blurred_frames(400, 32, torch.Generator().manual_seed(9))
+    for images in (degraded, sharp):
+        assert torch.all(images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3)) < 1e-6)
+    seen = set()
+    for value, middle in zip(degraded[:, 0, 0, 0].tolist(), sharp[:, 0, 0, 0].tolist(), strict=True):
+        number, rest = divmod(round(middle * 255) - 40, 6)
+        assert rest == 0
+        matches = []
+        for count in range(7, 14):
+            start = number - count // 2
+            window = (40 + 6 * np.arange(start, start + count)) / 255
+            for linear in (False, True):
+                mean = (window**2.2).mean() ** (1 / 2.2) if linear else window.mean()
+                if start >= 0 and start + count <= 34 - 18 and abs(mean - value) < 2e-6:
+                    matches.append((count, linear))
+        assert matches
+        seen.update(matches)
+    assert {count for count, _ in seen} == set(range(7, 14))
+    assert {linear for _, linear in seen} == {False, True}
+
+
+def test_photos_are_scaled_down_but_never_beyond_their_side(splits):
+    batches = maker(splits[0], replace(PLAIN, jitter=0.0))
+    generator = torch.Generator().manual_seed(10)
+    whole = batches.clean_crops(4, 32, 1.0, generator)
+    assert torch.equal(whole, (whole * 255).round() / 255)
+    # 32 / 0.25 is more than the 56 pixels of the smallest photo.
+    scaled = batches.clean_crops(4, 32, 0.25, generator)
+    assert scaled.shape == (4, 3, 32, 32)
+    assert whole.diff(dim=-1).abs().mean() > 1.2 * scaled.diff(dim=-1).abs().mean() * 32 / 56
+
+
+def test_jitter_changes_its_share_of_photos(splits):
+    drawn = {}
+    for share in (0.0, 0.3):
+        batches = maker(splits[0], replace(PLAIN, jitter=share))
+        drawn[share] = batches.clean_crops(300, 32, 1.0, torch.Generator().manual_seed(11))
+        assert torch.all((drawn[share] >= 0) & (drawn[share] <= 1))
+    changed = (drawn[0.0] - drawn[0.3]).abs().amax(dim=(1, 2, 3)) > 1e-6
+    assert 65 <= changed.sum() <= 115
+
+
+# Shares: clean, wrongly prompted, doubly degraded, mixed
+
+
+def own(stage: Stage) -> torch.Tensor:
+    """The one-hot omega that each crop of a stage begins with."""
+    rows = [ALL.index(kind) for kind, count in stage.batch.items() for _ in range(count)]
+    return torch.eye(len(ALL))[rows]
+
+
+def test_clean_crops_come_under_another_prompt(splits):
+    batch = maker(splits[0], replace(PLAIN, clean=1.0)).make(STAGE, 12)
+    plain = maker(splits[0]).make(STAGE, 12)
+    assert torch.equal(batch.inputs, batch.targets)
+    assert torch.equal(batch.targets, plain.targets)
+    assert torch.all(batch.omega.sum(1) == 1)
+    assert torch.all((batch.omega * own(STAGE)).sum(1) == 0)
+    assert torch.all(batch.omega[:, ALL.index(Degradation.LOWLIGHT)] == 0)
+
+
+def test_a_wrong_prompt_changes_nothing(splits):
+    batch = maker(splits[0], replace(PLAIN, other_prompt=1.0)).make(STAGE, 13)
+    plain = maker(splits[0]).make(STAGE, 13)
+    assert torch.equal(batch.inputs, batch.targets)
+    assert torch.equal(batch.inputs, plain.inputs)
+    assert torch.all(batch.omega.sum(1) == 1)
+    assert torch.all((batch.omega * own(STAGE)).sum(1) == 0)
+    assert torch.all(batch.omega[:, ALL.index(Degradation.LOWLIGHT)] == 0)
+
+
+def test_every_wrong_prompt_is_drawn(splits):
+    batches = maker(splits[0], replace(PLAIN, other_prompt=1.0))
+    stage = Stage(1.0, 32, {Degradation.RAIN: 30, Degradation.LOWLIGHT: 30})
+    omega = batches.make(stage, 14).omega
+    assert (omega[:30].sum(0) > 0).tolist() == [True, False, True, True, False]
+    assert (omega[30:].sum(0) > 0).tolist() == [True, True, True, True, False]
+
+
+def test_shares_hold_on_average(splits):
+    batches = maker(splits[0], DataShares(clean=0.2, other_prompt=0.3))
+    stage = Stage(1.0, 32, {Degradation.NOISE: 30, Degradation.LOWLIGHT: 10})
+    clean = other = 0
+    for seed in range(20):
+        batch = batches.make(stage, seed)
+        plain = maker(splits[0]).make(stage, seed)
+        asked = (batch.inputs == batch.targets).all(dim=(1, 2, 3))
+        kept = (batch.inputs == plain.inputs).all(dim=(1, 2, 3))
+        clean += int((asked & ~kept).sum())
+        other += int((asked & kept).sum())
+    # Of 800 crops 160 and 240 are expected; three standard deviations are 34 and 39.
+    assert 126 <= clean <= 194
+    assert 201 <= other <= 279
+
+
+@pytest.mark.parametrize("degradations", [(Degradation.NOISE,), (Degradation.LOWLIGHT, Degradation.NOISE)])
+def test_without_a_wrong_prompt_crops_stay_as_they_are(splits, degradations):
+    stage = Stage(1.0, 32, {Degradation.NOISE: 6})
+    shared = maker(splits[0], DataShares(clean=0.5, other_prompt=0.5), degradations).make(stage, 15)
+    plain = maker(splits[0], PLAIN, degradations).make(stage, 15)
+    assert same(shared, plain)
+
+
+def test_two_degradations_are_noise_on_top_and_both_in_omega(splits):
+    batch = maker(splits[0], replace(PLAIN, two=1.0)).make(STAGE, 16)
+    plain = maker(splits[0]).make(STAGE, 16)
+    noise = torch.eye(len(ALL))[ALL.index(Degradation.NOISE)]
+    assert torch.equal(batch.omega, (own(STAGE) + noise) / 2)
+    assert torch.equal(batch.targets, plain.targets)
+    change = batch.inputs - plain.inputs
+    noisy = STAGE.batch[Degradation.NOISE]
+    assert torch.all(change[:noisy] == 0)
+    spread = change[noisy:].std(dim=(1, 2, 3)) * 255
+    assert torch.all((spread > 5) & (spread < 100))
+
+
+def test_two_needs_a_model_that_knows_noise(splits):
+    with pytest.raises(UsageError, match=r"two is 0\.5"):
+        maker(splits[0], replace(PLAIN, two=0.5), (Degradation.RAIN, Degradation.HAZE))
+
+
+def test_the_share_of_mixed_batches(splits):
+    batches = maker(splits[0], replace(PLAIN, dmix=0.4))
+    stage = Stage(1.0, 16, dict.fromkeys((Degradation.NOISE, Degradation.LOWLIGHT), 3))
+    mixed = 0
+    for seed in range(100):
+        omega = batches.make(stage, seed).omega
+        assert torch.all(omega.sum(1) == 1)
+        assert set(omega.unique().tolist()) <= {0.0, 0.5, 1.0}
+        mixed += bool((omega == 0.5).any())
+    # A permutation that leaves every kind in place (1 in 20) does not show: 38 expected, deviation 5.
+    assert 24 <= mixed <= 52

@@ -1,0 +1,487 @@
+"""The training loop: it learns, averages, stops, resumes and starts from other weights as it says."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from photographs import TINY
+from safetensors.torch import load_file
+
+from pipcli.configuration import from_mapping
+from pipcli.errors import ModelError, OutputError, UsageError
+from pipcli.models.checkpoint import build_model, load_weights, read_record, save_weights
+from pipcli.training import loop
+from pipcli.training.checkpoint import load_checkpoint
+from pipcli.training.data import BatchMaker
+from pipcli.training.loop import Progress, learning_rate_at, train
+from pipcli.training.recipe import Optimiser, Recipe
+
+OMEGA = torch.tensor([[0.6, 0.0, 0.4, 0.0, 0.0]])
+
+
+def recipe(**changes: Any) -> Recipe:
+    return from_mapping(Recipe, {**copy.deepcopy(TINY), **changes})
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def seeds(monkeypatch):
+    """The seed of every batch that is made, in order."""
+    made: list[int] = []
+    make = BatchMaker.make
+
+    def noted(self, stage, seed):
+        made.append(seed)
+        return make(self, stage, seed)
+
+    monkeypatch.setattr(BatchMaker, "make", noted)
+    return made
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Learning rate and parameters after every optimiser step, in order."""
+    taken: list[tuple[float, list[torch.Tensor]]] = []
+    step = torch.optim.AdamW.step
+
+    def noted(self, *arguments):
+        step(self, *arguments)
+        group = self.param_groups[0]
+        taken.append((group["lr"], [parameter.detach().clone() for parameter in group["params"]]))
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    return taken
+
+
+# Learning rate
+
+
+def test_warm_up_is_linear_and_the_end_is_zero():
+    optimiser = Optimiser(learning_rate=2e-3, warmup=10)
+    assert [learning_rate_at(optimiser, step, 0) for step in (0, 4, 9, 50)] == pytest.approx(
+        [2e-4, 1e-3, 2e-3, 2e-3]
+    )
+    assert learning_rate_at(optimiser, 100, 0.5) == pytest.approx(1e-3)
+    assert learning_rate_at(optimiser, 100, 0.25) == pytest.approx(2e-3 * math.cos(math.pi / 8) ** 2)
+    assert learning_rate_at(optimiser, 100, 1.0) == pytest.approx(0, abs=1e-12)
+
+
+def test_decay_begins_where_the_recipe_says():
+    optimiser = Optimiser(learning_rate=1.0, warmup=0, decay_from=0.6)
+    rates = [learning_rate_at(optimiser, 5, done) for done in (0, 0.3, 0.6, 0.8, 0.9, 1.0)]
+    expected = [1, 1, 1, 0.5, math.cos(math.pi * 3 / 8) ** 2, 0]
+    assert rates == pytest.approx(expected, abs=1e-12)
+
+
+def test_no_decay_where_it_begins_at_the_end():
+    optimiser = Optimiser(learning_rate=1.0, warmup=0, decay_from=1.0)
+    assert [learning_rate_at(optimiser, 5, done) for done in (0, 0.5, 0.999)] == [1, 1, 1]
+
+
+def test_the_run_takes_these_rates(photo_folder, tmp_path, steps):
+    run = recipe(steps=8, optimiser={"warmup": 3, "decay_from": 0.25})
+    train(run, photo_folder, tmp_path)
+    expected = [learning_rate_at(run.optimiser, step, step / 8) for step in range(8)]
+    assert [rate for rate, _ in steps] == expected
+    assert expected[0] < expected[1] < expected[2] > expected[3] > expected[7]
+
+
+# Learning
+
+
+def test_a_few_dozen_steps_restore_something(photo_folder, tmp_path, monkeypatch):
+    losses: list[float] = []
+    fft_l1 = loop.fft_l1
+
+    def noted(output, target):
+        losses.append((output - target).abs().mean().item())
+        return fft_l1(output, target)
+
+    monkeypatch.setattr(loop, "fft_l1", noted)
+    stages = [{"until": 1.0, "crop": 32, "batch": {"noise": 6, "lowlight": 2}}]
+    run = recipe(steps=40, stages=stages, optimiser={"learning_rate": 1e-2, "warmup": 5})
+    reports: list[Progress] = []
+    train(recipe(steps=1), photo_folder, tmp_path / "first")
+    train(run, photo_folder, tmp_path / "run", report=reports.append)
+    assert sum(losses[-8:]) < 0.75 * sum(losses[1:9])
+    before, after = (log_of(tmp_path / name)[-1]["validation"] for name in ("first", "run"))
+    for name in ("noise", "lowlight", "lowlight-real"):
+        assert after[name] > before[name] + 1, name
+    assert reports[-1].done == 1
+    assert reports[-1].validation is not None
+
+
+def test_stages_change_crop_and_batch(photo_folder, tmp_path, monkeypatch):
+    shapes = []
+    make = BatchMaker.make
+
+    def noted(self, stage, seed):
+        batch = make(self, stage, seed)
+        shapes.append(tuple(batch.inputs.shape))
+        return batch
+
+    monkeypatch.setattr(BatchMaker, "make", noted)
+    stages = [
+        {"until": 0.5, "crop": 16, "batch": {"noise": 3}},
+        {"until": 1.0, "crop": 32, "batch": {"rain": 1}},
+    ]
+    train(recipe(steps=4, stages=stages), photo_folder, tmp_path)
+    assert shapes == [(3, 3, 16, 16)] * 2 + [(1, 3, 32, 32)] * 2
+
+
+def test_the_average_is_that_of_a_plain_loop(photo_folder, tmp_path, steps):
+    """The decay begins small, so that the average does not remember the random start."""
+    run = recipe(steps=7, optimiser={"warmup": 1, "learning_rate": 1e-2, "ema": 0.3})
+    torch.manual_seed(run.seed)
+    model = build_model(run.architecture, run.model)
+    average = [parameter.detach().clone() for parameter in model.parameters()]
+    train(run, photo_folder, tmp_path)
+    decays = []
+    for step, (_, parameters) in enumerate(steps):
+        decay = min(0.3, (1 + step) / (10 + step))
+        decays.append(decay)
+        average = [
+            decay * mean + (1 - decay) * parameter
+            for mean, parameter in zip(average, parameters, strict=True)
+        ]
+    assert decays[0] == 0.1
+    assert decays[-1] == 0.3
+    tensors, _ = load_checkpoint(tmp_path)
+    stored = load_weights(tmp_path / "last.safetensors").state_dict()
+    for (name, _), mean in zip(model.named_parameters(), average, strict=True):
+        torch.testing.assert_close(tensors[f"average.{name}"], mean, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(stored[name], mean.half().float(), rtol=2e-3, atol=1e-6)
+        assert not torch.equal(tensors[f"model.{name}"], tensors[f"average.{name}"])
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_spoils_nothing(photo_folder, tmp_path, monkeypatch, steps, poison):
+    calls = []
+    fft_l1 = loop.fft_l1
+
+    def poisoned(output, target):
+        calls.append(1)
+        return fft_l1(output, target) * (poison if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(loop, "fft_l1", poisoned)
+    train(recipe(steps=6), photo_folder, tmp_path)
+    assert len(calls) == 6
+    for _, parameters in steps:
+        assert all(parameter.isfinite().all() for parameter in parameters)
+    tensors, _ = load_checkpoint(tmp_path)
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    assert math.isfinite(log_of(tmp_path)[-1]["loss"])
+    # It goes on learning afterwards.
+    assert any(not torch.equal(before, after) for before, after in zip(steps[3][1], steps[5][1], strict=True))
+
+
+# Draws
+
+
+def test_every_step_and_process_has_a_seed_of_its_own(photo_folder, tmp_path, seeds):
+    train(recipe(steps=5), photo_folder, tmp_path / "a")
+    train(recipe(steps=5), photo_folder, tmp_path / "b")
+    train(recipe(steps=5, seed=1), photo_folder, tmp_path / "c")
+    assert seeds[:5] == seeds[5:10]
+    assert len(set(seeds)) == 10
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    many = {loop.seed_of(seed, step, rank) for seed in range(3) for step in range(500) for rank in range(8)}
+    assert len(many) == 3 * 500 * 8
+    # The CPU's generator reads the lower half alone.
+    assert len({seed & 0xFFFF_FFFF for seed in many}) == len(many)
+
+
+def test_the_same_recipe_gives_the_same_weights(photo_folder, tmp_path):
+    train(recipe(steps=3), photo_folder, tmp_path / "a")
+    torch.rand(3)
+    train(recipe(steps=3), photo_folder, tmp_path / "b")
+    first, second = (load_file(tmp_path / name / "last.safetensors") for name in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# What a run writes
+
+
+def test_a_run_writes_its_record(photo_folder, tmp_path):
+    run = recipe(steps=3, data={"clean": 0.1})
+    assert train(run, photo_folder, tmp_path / "new/run") == tmp_path / "new/run/last.safetensors"
+    names = {"best.safetensors", "checkpoint", "last.safetensors", "log.jsonl"}
+    assert {path.name for path in (tmp_path / "new/run").iterdir()} == names
+    training = read_record(tmp_path / "new/run/last.safetensors")["training"]
+    (line,) = log_of(tmp_path / "new/run")
+    assert training["step"] == line["step"] == 3
+    assert training["validation"] == line["validation"]
+    assert training["initialised_from"] is None
+    assert from_mapping(Recipe, training["recipe"]) == run
+
+
+def test_the_best_weights_are_those_of_the_best_validation(photo_folder, tmp_path, monkeypatch):
+    scores = iter([20.0, 22.0, 21.0, 21.5])
+    monkeypatch.setattr(loop, "validate", lambda *_: {"noise": (score := next(scores)), "mean": score})
+    train(recipe(steps=3, checkpoint_minutes=1e-9), photo_folder, tmp_path)
+    assert [line["validation"]["mean"] for line in log_of(tmp_path)] == [20.0, 22.0, 21.0, 21.5]
+    assert read_record(tmp_path / "best.safetensors")["training"]["step"] == 2
+    assert read_record(tmp_path / "last.safetensors")["training"]["step"] == 3
+    assert load_checkpoint(tmp_path)[1]["best"] == 22.0
+
+
+def test_minutes_end_a_run_too(photo_folder, tmp_path):
+    run = recipe(minutes=0.02)
+    train(run, photo_folder, tmp_path)
+    (line,) = log_of(tmp_path)
+    assert 0.02 <= line["minutes"] < 0.2
+    assert line["step"] >= 1
+    assert line["done"] == 1
+
+
+@pytest.mark.parametrize("lengths", [{}, {"minutes": 1, "steps": 1}])
+def test_the_length_is_given_once(photo_folder, tmp_path, lengths):
+    with pytest.raises(UsageError, match="either in minutes or in steps"):
+        train(recipe(**lengths), photo_folder, tmp_path)
+
+
+def test_crops_that_do_not_fit_are_refused_before_anything_is_written(photo_folder, tmp_path):
+    stages = [{"until": 1.0, "crop": 64, "batch": {"noise": 1}}]
+    with pytest.raises(UsageError, match=r"\.png is 64×5\d: crops of 64 do not fit"):
+        train(recipe(steps=1, stages=stages), photo_folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(photo_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=f"folder {tmp_path}/file/run cannot be made"):
+        train(recipe(steps=1), photo_folder, tmp_path / "file/run")
+
+
+# Stopping and going on
+
+
+def stop_in_step(monkeypatch: pytest.MonkeyPatch, number: int, sent: signal.Signals) -> None:
+    """Send this process a signal while it makes the batch of a step, counted from 1."""
+    make = BatchMaker.make
+    calls = []
+
+    def interrupted(self, stage, seed):
+        calls.append(seed)
+        if len(calls) == number:
+            os.kill(os.getpid(), sent)
+        return make(self, stage, seed)
+
+    monkeypatch.setattr(BatchMaker, "make", interrupted)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_resumed_run_equals_one_that_was_never_stopped(photo_folder, tmp_path, monkeypatch, sent):
+    run = recipe(
+        steps=7,
+        data={"clean": 0.2, "two": 0.2, "dmix": 0.5},
+        optimiser={"warmup": 3, "learning_rate": 5e-3, "weight_decay": 0.01},
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(run, photo_folder, whole)
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 4, sent)
+        assert train(run, photo_folder, parts) is None
+    # The step in hand was finished; no validation stood between the signal and the checkpoint.
+    assert load_checkpoint(parts)[1]["step"] == 4
+    assert sorted(path.name for path in parts.iterdir()) == ["checkpoint"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert train(run, photo_folder, parts, resume=True) == parts / "last.safetensors"
+    (expected, expected_state), (found, state) = load_checkpoint(whole), load_checkpoint(parts)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert state["step"] == expected_state["step"]
+    assert state["best"] == expected_state["best"]
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(photo_folder, tmp_path):
+    train(recipe(steps=2), photo_folder, tmp_path)
+    before, _ = load_checkpoint(tmp_path)
+    train(recipe(steps=2), photo_folder, tmp_path, resume=True)
+    after, _ = load_checkpoint(tmp_path)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_minutes_go_on_where_they_stopped(photo_folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 2, signal.SIGTERM)
+        train(recipe(minutes=1), photo_folder, tmp_path)
+    minutes = load_checkpoint(tmp_path)[1]["minutes"]
+    run = recipe(minutes=minutes + 0.01)
+    train(run, photo_folder, tmp_path, resume=True)
+    assert minutes < log_of(tmp_path)[-1]["minutes"] < minutes + 0.2
+
+
+def test_there_must_be_a_checkpoint_to_resume_from(photo_folder, tmp_path):
+    with pytest.raises(ModelError, match="no checkpoint to resume from"):
+        train(recipe(steps=1), photo_folder, tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_another_model_is_refused(photo_folder, tmp_path):
+    train(recipe(steps=1), photo_folder, tmp_path)
+    for changes in ({"widths": [8, 16]}, {"blocks": [2, 1]}, {"blocks": [1, 0]}, {"prompts": [{}]}):
+        other = recipe(steps=2, model={**TINY["model"], **changes})
+        with pytest.raises(UsageError, match="the checkpoint does not fit the recipe's model"):
+            train(other, photo_folder, tmp_path, resume=True)
+
+
+# Starting from other weights
+
+
+def randomised(numbers: dict[str, Any]) -> torch.nn.Module:
+    """A model whose every parameter matters, in values that half precision holds exactly."""
+    torch.manual_seed(3)
+    model = build_model("unet", numbers)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.copy_(parameter.half())
+    return model
+
+
+BARE = {"widths": [8, 12], "blocks": [1, 1], "prompts": [{}]}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (BARE, TINY["model"]),
+        (BARE, {**BARE, "blocks": [2, 3]}),
+        (TINY["model"], {**TINY["model"], "blocks": [3, 1]}),
+        ({**BARE, "degradations": ["noise", "rain"]}, TINY["model"]),
+        (TINY["model"], TINY["model"]),
+    ],
+    ids=["prompted", "deepened", "prompted and deepened", "more degradations", "the same"],
+)
+def test_what_init_lacks_changes_no_output(photo_folder, tmp_path, before, after):
+    model = randomised(before)
+    save_weights(model, tmp_path / "init.safetensors", {})
+    # Too small a rate to change any number.
+    run = recipe(steps=1, model=after, optimiser={"learning_rate": 1e-30})
+    train(run, photo_folder, tmp_path / "run", init=tmp_path / "init.safetensors")
+    started = load_weights(tmp_path / "run/last.safetensors")
+    x = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        expected, found = model(x, OMEGA[:, : len(model.degradations)]), started(x, OMEGA)
+    assert (expected - x).abs().mean() > 0.01
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert (
+        read_record(tmp_path / "run/last.safetensors")["training"]["initialised_from"] == "init.safetensors"
+    )
+
+
+THREE_LEVELS = {"widths": [8, 12, 16], "blocks": [1, 1, 1], "prompts": [{}, {}]}
+
+
+@pytest.mark.parametrize(
+    ("foreign", "own", "words"),
+    [
+        ({**BARE, "widths": [8, 16]}, TINY["model"], "has no place in it"),
+        ({**BARE, "blocks": [2, 1]}, TINY["model"], "has no place in it"),
+        (THREE_LEVELS, BARE, "has no place in it"),
+        (TINY["model"], BARE, "has no place in it"),
+        (BARE, THREE_LEVELS, "what they lack changes its output"),
+        (
+            {**TINY["model"], "degradations": ["rain", "noise", "haze", "blur", "lowlight"]},
+            TINY["model"],
+            "their prompts are for rain, noise, haze, blur, lowlight",
+        ),
+    ],
+    ids=["wider", "deeper", "more levels", "prompted", "fewer levels", "other order"],
+)
+def test_foreign_weights_are_refused(photo_folder, tmp_path, foreign, own, words):
+    path = tmp_path / "foreign.safetensors"
+    save_weights(build_model("unet", foreign), path, {})
+    with pytest.raises(UsageError) as caught:
+        train(recipe(steps=1, model=own), photo_folder, tmp_path / "run", init=path)
+    assert f"weights {path} do not fit the recipe's model: " in str(caught.value)
+    assert words in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_weights_are_refused(photo_folder, tmp_path):
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(b"no weights")
+    with pytest.raises(ModelError, match=r"damaged\.safetensors cannot be read"):
+        train(recipe(steps=1), photo_folder, tmp_path / "run", init=path)
+
+
+# Several processes
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from photographs import TINY
+from pipcli.configuration import from_mapping
+from pipcli.training import loop
+from pipcli.training.recipe import Recipe
+
+data, out = map(Path, sys.argv[1:])
+models = []
+build_model = loop.build_model
+loop.build_model = lambda *arguments: models.append(build_model(*arguments)) or models[0]
+result = loop.train(from_mapping(Recipe, {**TINY, "steps": 3}), data, out / "run")
+assert result == out / "run/last.safetensors"
+torch.save(models[0].state_dict(), out / f"process{os.environ['RANK']}.pt")
+"""
+
+
+def test_two_processes_train_one_model(photo_folder, tmp_path, monkeypatch):
+    """Equal weights in both, one set of files, and the gradients of one process with the joint batch."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [*launcher, str(script), str(photo_folder), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"process{rank}.pt") for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    names = {"best.safetensors", "checkpoint", "last.safetensors", "log.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+    assert len(log_of(tmp_path / "run")) == 1
+    assert read_record(tmp_path / "run/last.safetensors")["training"]["processes"] == 2
+
+    make = BatchMaker.make
+    made: list[torch.Tensor] = []
+
+    def joint(self, stage, seed):
+        step = len(made)
+        parts = [make(self, stage, loop.seed_of(0, step, rank)) for rank in range(2)]
+        assert not torch.equal(parts[0].inputs, parts[1].inputs)
+        made.append(parts[0].inputs)
+        return type(parts[0])(
+            *(torch.cat([getattr(part, name) for part in parts]) for name in ("inputs", "targets", "omega"))
+        )
+
+    monkeypatch.setattr(BatchMaker, "make", joint)
+    train(recipe(steps=3), photo_folder, tmp_path / "joint")
+    shared, _ = load_checkpoint(tmp_path / "run")
+    alone, _ = load_checkpoint(tmp_path / "joint")
+    # Adam's first moment is a plain sum of gradients. They differ by the rounding of bfloat16 alone.
+    for name in first:
+        got, expected = shared[f"exp_avg.{name}"].flatten(), alone[f"exp_avg.{name}"].flatten()
+        if expected.norm() > 1e-4:
+            assert torch.nn.functional.cosine_similarity(got, expected, dim=0) > 0.98, name
+            assert 0.9 < got.norm() / expected.norm() < 1.1, name

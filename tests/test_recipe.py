@@ -1,0 +1,135 @@
+"""Recipes: those shipped can be trained, and whatever is wrong in one is said with its file and entry."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+from photographs import TINY, write_recipe
+
+from pipcli.degradations import Degradation
+from pipcli.errors import UsageError
+from pipcli.models.checkpoint import build_model
+from pipcli.training.recipe import RECIPES, Recipe, Stage, load_recipe
+
+SHIPPED = sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_loads_and_builds(name):
+    recipe = load_recipe(name)
+    model = build_model(recipe.architecture, recipe.model)
+    assert all(stage.crop % model.stride == 0 for stage in recipe.stages)
+    assert bool(recipe.minutes) != bool(recipe.steps)
+
+
+def test_the_flagship_goes_on_from_the_blind_one():
+    blind, prompted = (
+        build_model(recipe.architecture, recipe.model).state_dict()
+        for recipe in (load_recipe("unet-blind"), load_recipe("pip-unet"))
+    )
+    assert {name: prompted[name].shape for name in blind} == {name: blind[name].shape for name in blind}
+
+
+def test_a_file_is_read(tmp_path):
+    values = {**TINY, "steps": 7, "data": {"clean": 0.25}, "optimiser": {"betas": [0.8, 0.9], "clip": 2}}
+    recipe = load_recipe(str(write_recipe(tmp_path / "mine.toml", values)))
+    assert recipe.steps == 7
+    assert recipe.data.clean == 0.25
+    assert recipe.optimiser.betas == (0.8, 0.9)
+    assert recipe.stages[0].batch[Degradation.NOISE] == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "words"),
+    [
+        ("epochs", 3, "unknown entry epochs"),
+        ("data.blurr", 0.5, "unknown entry data.blurr"),
+        ("stages.0.size", 64, "unknown entry stages[0].size"),
+        ("model.width", 64, "unknown entry model.width"),
+        ("seed", "one", "seed is 'one': it must be of type int"),
+        ("compile", 1, "compile is 1: it must be of type bool"),
+        ("optimiser.betas", [0.9], "optimiser.betas has 1 entries"),
+        ("stages.0.batch", {"snow": 3}, "choose from noise, rain"),
+        ("stages.0.batch", {"noise": 1.5}, "stages[0].batch.noise is 1.5"),
+        ("stages.0.batch", {"noise": -1}, "stages[0]: batch"),
+        ("stages.0.batch", {"noise": 0}, "stages[0]: batch"),
+        ("stages.0.crop", 20, "stages[0]: crop is 20"),
+        ("stages.0.crop", 8, "stages[0]: crop is 8"),
+        ("stages.0.until", 0.5, "stages end at [0.5]"),
+        ("stages.0.until", 1.5, "stages[0]: until is 1.5"),
+        ("stages", [], "stages end at []"),
+        ("minutes", -1, "minutes is -1"),
+        ("minutes", float("nan"), "minutes is nan"),
+        ("minutes", float("inf"), "minutes is inf"),
+        ("steps", -5, "steps is -5"),
+        ("checkpoint_minutes", 0, "checkpoint_minutes is 0"),
+        ("seed", -1, "seed is -1"),
+        ("data.clean", 1.2, "data: clean is 1.2"),
+        ("data", {"clean": 0.5, "other_prompt": 0.4, "two": 0.2}, "data: clean, other_prompt and two"),
+        ("data.smallest_scale", 0.1, "data: smallest_scale is 0.1"),
+        ("data.real_blur", float("nan"), "data: real_blur is nan"),
+        ("loss.fft", -0.1, "loss: fft is -0.1"),
+        ("loss.decoupling", float("nan"), "loss: decoupling is nan"),
+        ("optimiser.learning_rate", 0, "optimiser: learning_rate is 0"),
+        ("optimiser.learning_rate", float("nan"), "optimiser: learning_rate is nan"),
+        ("optimiser.clip", 0, "optimiser: clip is 0"),
+        ("optimiser.betas", [0.9, 1.0], "optimiser: betas is [0.9, 1.0]"),
+        ("optimiser.weight_decay", -1, "optimiser: weight_decay is -1"),
+        ("optimiser.warmup", -1, "optimiser: warmup is -1"),
+        ("optimiser.ema", 1.01, "optimiser: ema is 1.01"),
+        ("optimiser.decay_from", -0.1, "optimiser: decay_from is -0.1"),
+        ("architecture", "vgg", "unknown architecture 'vgg'"),
+        ("model.blocks", [1], "model: blocks is (1,)"),
+        ("model.prompts", [{"channels": 6, "size": 8}], "model.prompts[0]: prompt channels is 6"),
+        ("model.degradations", ["noise", "rain", "haze", "blur"], "stages[0].batch names lowlight"),
+    ],
+)
+def test_what_is_wrong_is_said_with_file_and_entry(tmp_path, entry, value, words):
+    values = copy.deepcopy(TINY)
+    *path, last = entry.split(".")
+    place = values
+    for step in path:
+        place = place[int(step)] if step.isdigit() else place.setdefault(step, {})
+    place[last] = value
+    file = write_recipe(tmp_path / "mine.toml", values)
+    with pytest.raises(UsageError) as caught:
+        load_recipe(str(file))
+    message = str(caught.value)
+    assert message.startswith(f"recipe {file}: ")
+    assert words in message
+    assert "\n" not in message
+
+
+def test_a_missing_entry_is_named(tmp_path):
+    file = write_recipe(tmp_path / "mine.toml", {"architecture": "unet"})
+    with pytest.raises(UsageError, match=r"mine\.toml: missing entry model"):
+        load_recipe(str(file))
+
+
+@pytest.mark.parametrize("content", [b"steps = = 3", b"\xff\xfe\x00", b"steps = 3\nsteps = 4\n"])
+def test_what_is_no_toml_is_refused(tmp_path, content):
+    file = tmp_path / "broken.toml"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"recipe .*broken\.toml: "):
+        load_recipe(str(file))
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="recipe "):
+        load_recipe(str(tmp_path))
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(UsageError, match=f"recipe nonesuch .*{', '.join(SHIPPED)}"):
+        load_recipe("nonesuch")
+
+
+def test_the_stage_follows_progress():
+    recipe = load_recipe("unet-blind")
+    batch = {Degradation.NOISE: 1}
+    stages = (Stage(0.5, 32, batch), Stage(0.75, 64, batch), Stage(1.0, 96, batch))
+    staged: Recipe = dataclasses.replace(recipe, stages=stages)
+    seen = [staged.stage_at(progress).crop for progress in (0, 0.49, 0.5, 0.7, 0.75, 0.99, 1.0)]
+    assert seen == [32, 32, 64, 64, 96, 96, 96]
