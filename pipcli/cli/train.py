@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 from pathlib import Path
@@ -51,8 +52,8 @@ def train(
     if minutes is not None and steps is not None:
         raise UsageError("--minutes and --steps exclude each other")
     for name, value in (("--minutes", minutes), ("--steps", steps)):
-        if value is not None and value <= 0:
-            raise UsageError(f"{name} is {value}: it must be above 0")
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"{name} is {value}: it must be a number above 0")
     if minutes is not None:
         chosen = dataclasses.replace(chosen, minutes=minutes, steps=0)
     elif steps is not None:
