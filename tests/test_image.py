@@ -101,3 +101,32 @@ def test_wrong_jpeg_coding_is_refused(arguments):
 def test_nonsense_resolution_is_refused(dpi):
     with pytest.raises(ValueError, match="it must be above 0 and at most 65535 dpi"):
         Metadata(dpi=dpi)
+
+
+def test_floats_outside_the_scale_keep_their_distance_and_take_the_change():
+    pixels = np.array([-0.5, 0.0, 0.25, 1.0, 7.0], np.float32).reshape(1, 5, 1)
+    image = Image(pixels)
+    shown = image.crop_float(0, 1, 0, 5)
+    np.testing.assert_array_equal(shown[0, :, 0], [0, 0, 0.25, 1, 1])
+    np.testing.assert_array_equal(image.store(shown), pixels)
+    halved = image.store(shown * 0.5)
+    np.testing.assert_allclose(halved[0, :, 0], [-0.5, 0, 0.125, 0.5, 6.5])
+
+
+def test_floats_are_shown_on_their_scale():
+    pixels = np.linspace(-1000, 3000, 30, dtype=np.float32).reshape(2, 5, 3)
+    image = Image(pixels, scale=(-1000, 3000))
+    shown = image.crop_float(0, 2, 0, 5)
+    np.testing.assert_allclose(shown, (pixels + 1000) / 4000, atol=1e-6)
+    np.testing.assert_allclose(image.store(shown), pixels, atol=1e-3)
+    np.testing.assert_allclose(image.store(np.zeros_like(shown)), -1000)
+
+
+def test_scales_and_pages_are_checked():
+    whole, floats = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.float32)
+    with pytest.raises(ValueError, match="must rise"):
+        Image(whole, scale=(0, 255))
+    with pytest.raises(ValueError, match="must rise"):
+        Image(floats, scale=(1, 1))
+    with pytest.raises(ValueError, match="further pages"):
+        Image(whole, further=(Image(whole, further=(Image(whole),)),))

@@ -9,12 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipcli.errors import ImageError
+from pipcli.images.colour import Colours, colours_of
+from pipcli.images.transparency import filled
 
 Array = NDArray[Any]
 
 _PEAKS = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """Stored type → the stored value that means 1.0."""
 
+
+_ROUNDING = 1e-6
+"""A change below this is rounding: a fifteenth of a step of 16 bits."""
 
 _HIGHEST_DPI = 65535.0
 """What a JPEG can state; no device comes near."""
@@ -84,17 +89,22 @@ class Image:
     """One picture, upright, in the type in which its file stores it.
 
     Args:
-        pixels: H×W×C, C = 1 (grey) or 3 (RGB); uint8 (0 to 255), uint16 (0 to 65535) or float32 (0 to 1).
+        pixels: H×W×C, C = 1 (grey) or 3 (RGB); uint8 (0 to 255), uint16 (0 to 65535) or float32.
         alpha: H×W in the same type (0 transparent), or None. Carried through, never restored.
         metadata: of the file it was read from.
+        scale: the numbers of float32 pixels that mean 0 and 1. Pixels may lie outside; they are shown to a
+            model as 0 or 1, and keep their distance from it.
+        further: the pages after this one, where the file holds several; none has further pages itself.
 
     Raises:
-        ValueError: shape or type is none of these.
+        ValueError: shape, type or scale is none of these.
     """
 
     pixels: Array
     alpha: Array | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    scale: tuple[float, float] = (0.0, 1.0)
+    further: tuple[Image, ...] = ()
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -106,6 +116,11 @@ class Image:
             raise ValueError(
                 f"alpha is {self.alpha.dtype} of shape {self.alpha.shape}: it must be {dtype} of {shape[:2]}"
             )
+        low, high = self.scale
+        if not low < high or (dtype != np.float32 and self.scale != (0.0, 1.0)):
+            raise ValueError(f"scale is {self.scale}: it must rise, and be (0, 1) for whole numbers")
+        if any(page.further for page in self.further):
+            raise ValueError("a further page has further pages")
 
     @property
     def height(self) -> int:
@@ -130,7 +145,8 @@ class Image:
     def crop_float(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
         """Rows y0 to y1 and columns x0 to x1 (ends left out) as float32 (y1-y0)×(x1-x0)×3 in [0,1].
 
-        Grey is repeated to three channels. The result is a copy.
+        What a model is to see: sRGB, colours outside it clipped, grey repeated to three channels. The result
+        is a copy.
 
         Raises:
             ValueError: the rectangle is empty or not within the image.
@@ -139,29 +155,100 @@ class Image:
             raise ValueError(
                 f"rows {y0} to {y1}, columns {x0} to {x1} do not lie within {self.height}×{self.width}"
             )
-        crop = self.pixels[y0:y1, x0:x1].astype(np.float32)
-        if self.peak != 1.0:
-            crop /= np.float32(self.peak)
+        crop = self._srgb(self._unit(self.pixels[y0:y1, x0:x1]))
+        if self._may_lie_outside:
+            np.clip(crop, 0, 1, out=crop)
         return crop if self.channels == 3 else np.repeat(crop, 3, axis=2)
 
-    def store(self, rgb: NDArray[np.floating[Any]]) -> Array:
-        """Pixels h×w×3 in [0,1] in this image's stored type and channels: clipped, rounded, never truncated.
+    def store(self, rgb: NDArray[np.floating[Any]], top: int = 0, left: int = 0) -> Array:
+        """What becomes of this image's pixels when a model makes rgb of what :meth:`crop_float` gave.
 
-        Grey is the mean of the three. ``store(crop_float(...))`` gives the stored pixels back exactly.
+        Whole numbers are rounded, never truncated, and clipped to what the type holds; grey takes the mean
+        of the three. Colours outside sRGB, and floats outside the scale, are not clipped: they take the
+        model's change. ``store(crop_float(...))`` gives the stored pixels back, whatever their profile.
+
+        Args:
+            rgb: h×w×3 in sRGB; what exceeds [0,1] is clipped.
+            top: row of the image at which rgb begins.
+            left: column at which it begins.
+
+        Returns:
+            h×w×C in the stored type.
 
         Raises:
-            ValueError: the shape is not h×w×3.
+            ValueError: the shape is not h×w×3, or does not lie within the image.
             ImageError: a value is not finite.
         """
         if rgb.ndim != 3 or rgb.shape[2] != 3:
             raise ValueError(f"pixels to store have shape {rgb.shape}: it must be h×w×3")
-        values = rgb if self.channels == 3 else rgb.mean(axis=2, keepdims=True)
-        if not np.isfinite(values).all():
+        if not np.isfinite(rgb).all():
             raise ImageError("a restored pixel is not a finite number")
-        stored: Array = np.clip(values, 0.0, 1.0)
+        values = np.clip(rgb if self.channels == 3 else rgb.mean(axis=2, keepdims=True), 0.0, 1.0)
+        if self._may_lie_outside:
+            stored = self.pixels[top : top + rgb.shape[0], left : left + rgb.shape[1]]
+            if stored.shape[:2] != rgb.shape[:2]:
+                raise ValueError(f"pixels {rgb.shape} from ({top}, {left}) on do not lie within the image")
+            values = self._changed(self._unit(stored), values.astype(np.float32))
+        if self.pixels.dtype == np.float32:
+            low, high = self.scale
+            result: Array = values if self.scale == (0.0, 1.0) else low + values * (high - low)
+        else:
+            result = np.rint(np.clip(values, 0.0, 1.0) * self.peak)
+        return result.astype(self.pixels.dtype)
+
+    def filled(self) -> Image:
+        """This image with the colours under full transparency replaced by those around them.
+
+        To be restored in its place, so that what nobody sees is not drawn over an edge; see `restored`.
+        """
+        if self.alpha is None or self.alpha.all():
+            return self
+        return replace(self, pixels=filled(self.pixels, self.alpha == 0))
+
+    def restored(self, pixels: Array) -> Image:
+        """This image with the restored pixels of :meth:`filled`, and its own under full transparency."""
+        if self.alpha is not None and not self.alpha.all():
+            pixels = np.where((self.alpha == 0)[:, :, None], self.pixels, pixels)
+        return self.with_pixels(pixels)
+
+    @property
+    def colours(self) -> Colours | None:
+        """The colour space of the pixels by their profile; None for sRGB and where there is no profile."""
+        return colours_of(self.metadata.icc, self.channels) if self.metadata.icc else None
+
+    @property
+    def _may_lie_outside(self) -> bool:
+        """Whether a pixel may lie outside what a model is shown."""
+        return self.pixels.dtype == np.float32 or self.colours is not None
+
+    def _unit(self, stored: Array) -> NDArray[np.float32]:
+        """Stored pixels as floats, a copy; [0,1] but for floats outside the scale."""
+        unit = stored.astype(np.float32)
         if self.peak != 1.0:
-            stored = np.rint(stored * self.peak)
-        return stored.astype(self.pixels.dtype)
+            unit /= np.float32(self.peak)
+        elif self.scale != (0.0, 1.0):
+            unit -= np.float32(self.scale[0])
+            unit /= np.float32(self.scale[1] - self.scale[0])
+        return unit
+
+    def _srgb(self, unit: NDArray[np.float32]) -> NDArray[np.float32]:
+        colours = self.colours
+        return unit if colours is None else colours.to_srgb(unit)
+
+    def _changed(self, unit: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pixels h×w×C in the image's own space after the change from what a model was shown to `seen`."""
+        before = self._srgb(unit)
+        shown = np.clip(before, 0, 1)
+        after = seen + (before - shown)
+        colours = self.colours
+        if colours is None:
+            return after
+        # Not the way back of `after` alone: rounding, and tables that are not quite inverse, would change
+        # pixels that the model did not. Where one channel is almost black, gammas turn the rounding of a
+        # blend of tiles into several steps of 16 bits; such a change is none.
+        change = colours.from_srgb(after) - colours.from_srgb(before)
+        same = (np.abs(seen - shown) < _ROUNDING).all(axis=2, keepdims=True)
+        return np.where(same, unit, unit + change)
 
     def with_pixels(self, pixels: Array) -> Image:
         """This image, its alpha and metadata, with other pixels of the same shape and type.

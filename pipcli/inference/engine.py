@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -76,7 +76,7 @@ class Restorer:
         strength: float = 1.0,
         on_redo: Callable[[Redo], None] | None = None,
     ) -> Image:
-        """The restored image, of the same size, channels and stored type.
+        """The restored image, of the same size, channels and stored type; each further page by itself.
 
         Args:
             image: what to restore.
@@ -95,7 +95,8 @@ class Restorer:
         if not 0 <= strength <= 1:
             raise UsageError(f"strength is {strength}: it must be from 0 to 1")
         weights = torch.tensor([list(omega)], dtype=torch.float32, device=self.device)
-        prompts = self._image_prompts(image, weights, on_redo)
+        shown = image.filled()
+        prompts = self._image_prompts(shown, weights, on_redo)
 
         height, width = image.height, image.width
         pixels = np.empty_like(image.pixels)
@@ -104,16 +105,17 @@ class Restorer:
         band, top = np.zeros((0, width, 3), np.float32), 0
         for row in self.tiling.rows(height, width):
             rows = row[0].rows
-            pixels[top : rows.keep_start] = image.store(band[: rows.keep_start - top])
+            pixels[top : rows.keep_start] = shown.store(band[: rows.keep_start - top], top)
             begun = band[rows.keep_start - top :]
             band, top = np.zeros((rows.keep_stop - rows.keep_start, width, 3), np.float32), rows.keep_start
             band[: len(begun)] = begun
             for tile in row:
-                restored = self._restore_tile(image, tile, weights, prompts, strength, on_redo)
+                restored = self._restore_tile(shown, tile, weights, prompts, strength, on_redo)
                 kept = slice(tile.columns.keep_start, tile.columns.keep_stop)
                 band[:, kept] += restored * tile.weights()[..., None]
-        pixels[top:] = image.store(band)
-        return image.with_pixels(pixels)
+        pixels[top:] = shown.store(band, top)
+        further = (self.restore(page, omega, strength, on_redo) for page in image.further)
+        return replace(image.restored(pixels), further=tuple(further))
 
     def _image_prompts(
         self, image: Image, omega: Tensor, on_redo: Callable[[Redo], None] | None
