@@ -1,37 +1,88 @@
-"""``pipcli eval``: models on public benchmarks, by the protocols of the papers."""
+"""``pipcli eval``: models and others on public benchmarks, by the protocols of the papers."""
 
 from __future__ import annotations
 
-import json
+import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipcli import __version__
+from pipcli.cli.benchmark_output import (
+    image_saver,
+    make_folder,
+    print_catalogue,
+    print_missing,
+    print_result,
+    write_reports,
+)
+from pipcli.cli.interrupts import deferred_interrupts
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, PrecisionName
+from pipcli.degradations import parse_task
 from pipcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipcli.evaluation.methods import Method
-    from pipcli.evaluation.runner import BenchmarkResult, MethodResult
+    import torch
 
-SOME_FAILED, ALL_FAILED = 3, 4
-WIDTH = 110
-"""Columns of a table that goes to a file or a pipe."""
+    from pipcli.evaluation.datasets import Located
+    from pipcli.evaluation.methods import Method
+    from pipcli.evaluation.protocols import Protocol
+    from pipcli.evaluation.runner import Benchmark, BenchmarkResult
+    from pipcli.inference.device import Precision
+
+SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
 
 
 def evaluate(
     dataset: Annotated[
-        list[str],
-        typer.Option(metavar="NAME", help="A benchmark, such as CBSD68 or Rain100L; may be given again."),
-    ],
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A benchmark, such as CBSD68; may be given again.", show_default=False
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Many at once: three-task, five-task, unseen, composite or all.",
+            show_default=False,
+        ),
+    ] = None,
+    pairs: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="INPUT TARGET", help="Folders of your own; needs --task.", show_default=False),
+    ] = None,
+    clean: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Clean images of your own; needs --degrade.", show_default=False),
+    ] = None,
+    degrade: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What to do to them: noise:25, rain, haze, blur, lowlight, or rain+noise:25.",
+            show_default=False,
+        ),
+    ] = None,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="List the benchmarks, and how to get those that are not there.")
+    ] = False,
     sigma: Annotated[
         list[float] | None,
-        typer.Option(help="Add noise of this deviation, of 255; may be given again.", show_default=False),
+        typer.Option(
+            help="Add noise of this deviation, of 255, on top; may be given again.", show_default=False
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is to be undone in --pairs, such as derain.", show_default=False)
     ] = None,
     protocol: Annotated[
         str, typer.Option(help="airnet, restormer, y or nafnet: how inputs are made and outputs compared.")
@@ -42,7 +93,7 @@ def evaluate(
             "--method",
             "--model",
             metavar="NAME,...",
-            help="Models or .safetensors files, with commas between them.",
+            help="Models, .safetensors files, nlm, wavelet, bm3d; commas between.",
             show_default=False,
         ),
     ] = None,
@@ -66,63 +117,197 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only the first N images of each set.", show_default=False)
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.md, .csv, .json and .html there.", show_default=False),
+    ] = None,
+    save_images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write every output there, as it is measured.", show_default=False),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="A line of JSON for each benchmark, every image in it.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:
-    """Measure models on public benchmarks, each with the right degradation weights given."""
+    """Measure models on benchmarks, the right degradation weights given, beside what others published."""
+    _require_one(
+        {
+            "--dataset": dataset,
+            "--suite": suite,
+            "--pairs": pairs,
+            "--clean": clean,
+            "--list": show_list or None,
+        }
+    )
+    _require_together({"--pairs": pairs, "--task": task})
+    _require_together({"--clean": clean, "--degrade": degrade})
+    if sigma and (suite or clean):
+        raise UsageError("--sigma goes with --dataset or --pairs: a suite and --degrade have their own")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}: it must be at least 1")
 
-    from pipcli.evaluation.datasets import data_roots, find_dataset, locate
+    from pipcli.evaluation.datasets import data_roots
     from pipcli.evaluation.protocols import find_protocol
-    from pipcli.evaluation.runner import Benchmark, run_benchmark
 
     chosen = find_protocol(protocol)
-    sigmas: Sequence[float | None] = sigma or [None]
-    benchmarks = [Benchmark(find_dataset(name), chosen, each) for name in dataset for each in sigmas]
     roots = data_roots(data_root)
-    places = {}
-    for benchmark in benchmarks:
-        located = locate(benchmark.dataset, roots)
-        if located is None:
-            looked = ", ".join(map(str, roots))
-            raise UsageError(f"dataset {benchmark.dataset.name} is not there: looked in {looked}")
-        places[benchmark.dataset.name] = located
-    methods = _methods(method, device, precision, tile, quiet)
+    if show_list:
+        print_catalogue(roots, as_json)
+        return
+    if pairs is not None and task is not None:
+        targets = _own_pairs(pairs, task, sigma or [None], chosen)
+    elif clean is not None and degrade is not None:
+        targets = _own_clean(clean, degrade, chosen)
+    elif suite is not None:
+        targets = _suite(suite, chosen, roots)
+    else:
+        targets = _datasets(dataset or [], sigma or [None], chosen, roots)
+    for option, folder in (("--out", out), ("--save-images", save_images)):
+        if folder is not None:
+            make_folder(folder, option)
 
-    results = []
-    total = sum(len(places[benchmark.dataset.name].pairs[:limit]) for benchmark in benchmarks)
-    with _bar(total, quiet) as advance:
-        for benchmark in benchmarks:
-            result = run_benchmark(benchmark, places[benchmark.dataset.name], methods, limit, advance)
-            results.append(result)
-            _print_result(result, as_json)
-    raise typer.Exit(_exit_code(results))
-
-
-def _methods(
-    names: str | None, device: DeviceName, precision: PrecisionName, tile: int, quiet: bool
-) -> list[Method]:
-    """The input and the methods asked for, models ready to run."""
-    from pipcli.evaluation.methods import INPUT, input_method, model_method
     from pipcli.inference.device import choose_device, choose_precision
-    from pipcli.inference.engine import Restorer
-    from pipcli.models import zoo
 
-    methods = [input_method()]
     where = choose_device(device.value)
     how = choose_precision(precision.value, where)
-    for word in (names or zoo.DEFAULT_MODEL).split(","):
-        name = word.strip()
+    methods = _methods(method, where, how, tile)
+    if not quiet:
+        say(f"{', '.join(each.name for each in methods)} on {where.type} in {how}")
+
+    results: list[tuple[BenchmarkResult, Located]] = []
+    missing: list[Benchmark] = []
+    total = sum(len(located.pairs[:limit]) for _, located in targets if located is not None)
+    with (
+        _bar(total, quiet) as advance,
+        deferred_interrupts("stopping after the image in hand; once more stops at once") as stopping,
+    ):
+        for benchmark, located in targets:
+            if stopping():
+                break
+            if located is None:
+                missing.append(benchmark)
+                print_missing(benchmark, as_json)
+                continue
+            result = _run(benchmark, located, methods, limit, save_images, advance, stopping)
+            results.append((result, located))
+            print_result(result, as_json)
+            _complain(result)
+        interrupted = stopping()
+    if out is not None:
+        facts = _facts(where, how, methods)
+        write_reports(out, facts, results, missing, lambda text: None if quiet else say(text))
+    raise typer.Exit(INTERRUPTED if interrupted else _exit_code([result for result, _ in results]))
+
+
+def _run(
+    benchmark: Benchmark,
+    located: Located,
+    methods: Sequence[Method],
+    limit: int | None,
+    save_images: Path | None,
+    advance: Callable[[str], None],
+    stopping: Callable[[], bool],
+) -> BenchmarkResult:
+    from pipcli.evaluation.runner import run_benchmark
+
+    save = None if save_images is None else image_saver(save_images, benchmark)
+    return run_benchmark(benchmark, located, methods, limit, advance, save, stopping)
+
+
+Target = tuple["Benchmark", "Located | None"]
+
+
+def _datasets(
+    names: Sequence[str], sigmas: Sequence[float | None], protocol: Protocol, roots: Sequence[Path]
+) -> list[Target]:
+    from pipcli.evaluation.catalogue import find_dataset
+    from pipcli.evaluation.datasets import locate
+    from pipcli.evaluation.runner import Benchmark
+
+    targets: list[Target] = []
+    for name in names:
+        dataset = find_dataset(name)
+        benchmarks = [Benchmark(dataset, protocol, sigma) for sigma in sigmas]
+        located = locate(dataset, roots)
+        if located is None:
+            looked = ", ".join(map(str, roots))
+            steps = "; ".join(dataset.steps.splitlines())
+            raise UsageError(f"dataset {dataset.name} is not there (looked in {looked}): {steps}")
+        targets.extend((benchmark, located) for benchmark in benchmarks)
+    return targets
+
+
+def _suite(name: str, protocol: Protocol, roots: Sequence[Path]) -> list[Target]:
+    from pipcli.evaluation.datasets import locate
+    from pipcli.evaluation.suites import suite_benchmarks
+
+    targets = [
+        (benchmark, locate(benchmark.dataset, roots)) for benchmark in suite_benchmarks(name, protocol)
+    ]
+    if all(located is None for _, located in targets):
+        looked = ", ".join(map(str, roots))
+        raise UsageError(f"no set of suite {name} is there (looked in {looked}): see pipcli eval --list")
+    return targets
+
+
+def _own_pairs(
+    folders: tuple[Path, Path], task: str, sigmas: Sequence[float | None], protocol: Protocol
+) -> list[Target]:
+    from pipcli.evaluation.datasets import own_folder
+    from pipcli.evaluation.runner import Benchmark
+
+    degraded, target = folders
+    dataset, located = own_folder(target, degraded)
+    dataset = replace(dataset, weights=parse_task(task))
+    return [(Benchmark(dataset, protocol, sigma), located) for sigma in sigmas]
+
+
+def _own_clean(folder: Path, recipe: str, protocol: Protocol) -> list[Target]:
+    from pipcli.evaluation.datasets import own_folder
+    from pipcli.evaluation.degrading import parse_recipe
+    from pipcli.evaluation.runner import Benchmark
+
+    kinds, sigma = parse_recipe(recipe)
+    dataset, located = own_folder(folder, None)
+    return [(Benchmark(dataset, protocol, sigma, kinds), located)]
+
+
+def _methods(names: str | None, where: torch.device, how: Precision, tile: int) -> list[Method]:
+    """The input, then the methods asked for, models ready to run."""
+    from pipcli.evaluation.classical import CLASSICAL, classical_method
+    from pipcli.evaluation.methods import INPUT, input_method, model_method
+    from pipcli.inference.engine import Restorer
+    from pipcli.models import zoo
+    from pipcli.models.checkpoint import sha256_of
+
+    methods = [input_method()]
+    for name in (word.strip() for word in (names or zoo.DEFAULT_MODEL).split(",")):
         if name == INPUT:
             continue
-        restorer = Restorer(zoo.load_model(name), where, how, tile)
-        methods.append(model_method(name if name in zoo.MODELS else Path(name).stem, restorer))
-        if not quiet:
-            say(f"{name} on {where.type} in {how}")
+        if name in CLASSICAL:
+            method = classical_method(name)
+        else:
+            sha256 = sha256_of(zoo.locate(name).path)
+            restorer = Restorer(zoo.load_model(name), where, how, tile)
+            method = model_method(name if name in zoo.MODELS else Path(name).stem, restorer, sha256)
+        if method.name in {each.name for each in methods}:
+            raise UsageError(f"method {method.name} stands twice in --method")
+        methods.append(method)
     return methods
+
+
+def _facts(where: torch.device, how: Precision, methods: Sequence[Method]) -> list[tuple[str, str]]:
+    import torch
+
+    processor = torch.cuda.get_device_name(where) if where.type == "cuda" else platform.machine()
+    return [
+        ("date", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
+        ("program", f"pipcli {__version__}, PyTorch {torch.__version__}"),
+        ("command", shlex.join(["pipcli", *sys.argv[1:]])),
+        ("device", f"{where.type} ({processor}), {how}, {torch.get_num_threads()} threads"),
+        *((each.name, each.note) for each in methods if each.note),
+    ]
 
 
 @contextmanager
@@ -140,55 +325,13 @@ def _bar(total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield advance
 
 
-def _print_result(result: BenchmarkResult, as_json: bool) -> None:
-    """One benchmark on stdout, and what went wrong on stderr."""
-    if as_json:
-        from pipcli.evaluation.record import benchmark_record
-
-        print(json.dumps(benchmark_record(result)), flush=True)
-    else:
-        _print_table(result)
+def _complain(result: BenchmarkResult) -> None:
+    """What went wrong, on stderr, a line each."""
     for problem in result.problems:
         complain(problem)
     for method in result.methods:
         for failure in method.failures:
             complain(failure.error or failure.name)
-
-
-def _print_table(result: BenchmarkResult) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    benchmark = result.benchmark
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    images = result.shortfall or f"{result.measured} images"
-    title = f"{benchmark.title}, protocol {benchmark.protocol.name}, {images}"
-    console.print(f"\n[bold]{title}[/bold]   [dim]inputs sha256 {result.input_hash[:12]}[/dim]")
-    if benchmark.dataset.note:
-        console.print(f"[dim]{benchmark.dataset.note}[/dim]")
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    table.add_column("method")
-    for heading in ("PSNR dB", "± s.e.", "SSIM", "RMSE", "s/MP", "failed"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
-    for method in result.methods:
-        table.add_row(method.method.name, *_cells(method), method.refusal or method.method.note)
-    console.print(table)
-
-
-def _cells(result: MethodResult) -> list[str]:
-    means = result.means
-    if means is None:
-        return ["not run" if result.refusal else "none", "", "", "", "", str(len(result.failures) or "")]
-    return [
-        f"{means.psnr:.3f}",
-        f"{result.errors.psnr:.3f}",
-        f"{means.ssim:.4f}",
-        f"{means.rmse:.3f}",
-        f"{result.seconds_per_megapixel:.2f}",
-        str(len(result.failures) or ""),
-    ]
 
 
 def _exit_code(results: Sequence[BenchmarkResult]) -> int:
@@ -197,3 +340,18 @@ def _exit_code(results: Sequence[BenchmarkResult]) -> int:
     if not failures:
         return 0
     return SOME_FAILED if any(method.scored for each in results for method in each.methods) else ALL_FAILED
+
+
+def _require_one(options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value]
+    if not given:
+        raise UsageError(f"nothing to measure: say one of {', '.join(options)}")
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other")
+
+
+def _require_together(options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) == 1:
+        (other,) = (name for name in options if name not in given)
+        raise UsageError(f"{given[0]} needs {other}")

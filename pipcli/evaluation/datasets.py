@@ -1,6 +1,6 @@
-"""The benchmarks: what each holds, how its folders are laid out, and its pairs on this machine.
+"""What a benchmark is, how its folders may be laid out, and its pairs on this machine.
 
-Pairs are made by name, never by order. Counts of sets that were not at hand are those of their authors.
+Pairs are made by name, never by order.
 """
 
 from __future__ import annotations
@@ -43,33 +43,44 @@ class Dataset:
     Attributes:
         name: as papers write it.
         weights: what ails its inputs, the right ω; empty where a degradation has to be added first.
-        images: how many inputs the whole set has; None for a folder of one's own.
-        verified: whether that number was counted on a copy, not only read in a paper.
+        images: how many inputs the whole set has; None where nobody has said, or for a folder of one's own.
         layouts: known ways of laying out its folders, tried in this order.
-        protocol: the protocol under which its figures are usually given.
         source: where it was published.
         licence: what is known of its terms.
-        steps: how to get it and where to put it.
+        page: address of its authors' page, or of where most papers get it; empty where none was looked up.
         aliases: other names for it.
         note: what a reader of its figures must know.
+        verified: whether ``images`` was counted on a copy and not only read.
     """
 
     name: str
     weights: Mapping[Degradation, float]
     images: int | None
-    verified: bool
     layouts: tuple[Layout, ...]
-    source: str
-    licence: str = ""
-    steps: str = ""
-    protocol: str = "airnet"
+    source: str = ""
+    licence: str = "see its page"
+    page: str = ""
     aliases: tuple[str, ...] = ()
     note: str = ""
+    verified: bool = False
 
     @property
     def paired(self) -> bool:
         """Whether the set brings its inputs along."""
         return any(layout.degraded is not None for layout in self.layouts)
+
+    @property
+    def steps(self) -> str:
+        """How to get the set and where to put it, one step a line."""
+        layout = self.layouts[0]
+        where = f"get it from {self.page}" if self.page else f"get it from its authors: {self.source}"
+        lines = [f"{where} (licence: {self.licence})"]
+        if layout.degraded is None:
+            lines.append(f"put the clean images into {layout.clean}/ below a data root")
+        else:
+            lines.append(f"put the inputs into {layout.degraded}/ and the true images into {layout.clean}/")
+        lines.append("a data root is --data-root, $PIPCLI_DATA, ./data or ../shared/data")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -96,76 +107,6 @@ class Located:
     problems: tuple[str, ...] = ()
 
 
-NOISE, RAIN, HAZE, BLUR, LOWLIGHT = Degradation
-
-
-DATASETS: tuple[Dataset, ...] = (
-    Dataset(
-        "CBSD68",
-        {},
-        68,
-        verified=True,
-        layouts=(Layout("CBSD68"), Layout("CBSD68/original_png"), Layout("BSD68"), Layout("denoise/bsd68")),
-        source="Martin et al., ICCV 2001; the 68 colour test images of Roth and Black, IJCV 2009",
-        aliases=("BSD68",),
-    ),
-    Dataset(
-        "Rain100L",
-        {RAIN: 1.0},
-        100,
-        verified=True,
-        layouts=(
-            Layout("Rain100L/target", "Rain100L/input"),
-            Layout("derain/Rain100L/target", "derain/Rain100L/input"),
-            Layout("Rain100L", "Rain100L/rainy", clean_key=r"norain-(\d+)", degraded_key=r"rain-(\d+)"),
-        ),
-        source="Yang et al., CVPR 2017",
-    ),
-    Dataset(
-        "SOTS-indoor",
-        {HAZE: 1.0},
-        500,
-        verified=False,
-        layouts=(
-            Layout("SOTS-indoor/GT", "SOTS-indoor/hazy", r"(\d+)(?:_\d+)?", r"(\d+)_\d+"),
-            Layout("SOTS/indoor/gt", "SOTS/indoor/hazy", r"(\d+)", r"(\d+)_\d+"),
-        ),
-        source="Li et al. (RESIDE), IEEE TIP 2019",
-    ),
-    Dataset(
-        "LOL",
-        {LOWLIGHT: 1.0},
-        15,
-        verified=True,
-        layouts=(Layout("LOL/eval15/high", "LOL/eval15/low"), Layout("eval15/high", "eval15/low")),
-        source="Wei et al. (Retinex-Net), BMVC 2018",
-        note="14 of its 15 scenes have a near-twin in the training set our485",
-    ),
-    Dataset(
-        "GoPro-like",
-        {BLUR: 1.0},
-        7,
-        verified=True,
-        layouts=(Layout("GoPro-like/sharp", "GoPro-like/blur"),),
-        source="scenes of GoPro's test set (Nah et al., CVPR 2017), plain averages of 8 to 10 frames",
-        note="not the official GoPro test set",
-    ),
-)
-"""Every benchmark that has a name."""
-
-
-def find_dataset(name: str) -> Dataset:
-    """The benchmark of a name, in any case.
-
-    Raises:
-        UsageError: no such benchmark.
-    """
-    for dataset in DATASETS:
-        if name.casefold() in {word.casefold() for word in (dataset.name, *dataset.aliases)}:
-            return dataset
-    raise UsageError(f"unknown dataset {name!r}: choose from {', '.join(each.name for each in DATASETS)}")
-
-
 def data_roots(given: Path | None) -> tuple[Path, ...]:
     """Where to look for benchmarks: the given folder alone, else $PIPCLI_DATA, ./data and ../shared/data.
 
@@ -189,6 +130,26 @@ def locate(dataset: Dataset, roots: Sequence[Path]) -> Located | None:
                 if found is not None:
                     return found
     return None
+
+
+def own_folder(clean: Path, degraded: Path | None) -> tuple[Dataset, Located]:
+    """A set of one's own: a folder of true images, and perhaps one of inputs; equal stems are a pair.
+
+    Its ``weights`` are empty.
+
+    Raises:
+        UsageError: a folder is missing or holds no images.
+    """
+    for folder in (clean, degraded):
+        if folder is not None and not folder.is_dir():
+            raise UsageError(f"{folder}: is no folder")
+    layout = Layout(str(clean), None if degraded is None else str(degraded))
+    located = read_layout(Path(), layout)
+    if located is None:
+        empty = clean if not any(_keyed(Path(), layout.clean, layout.clean_key)) else degraded
+        raise UsageError(f"{empty}: holds no images")
+    name = (degraded or clean).resolve().name
+    return Dataset(name, {}, None, (layout,), source="a folder of one's own"), located
 
 
 def read_layout(base: Path, layout: Layout) -> Located | None:

@@ -32,13 +32,15 @@ class Method:
         name: as it stands in tables.
         restore: (degraded H×W×C in units of 1, perhaps beyond [0, 1]; what ails it) → restored, like it.
         degradations: those it can undo; a set with any other is not run.
-        note: what tables must say of it, such as on how many tasks a model was trained.
+        note: what tables must say of it.
+        kind: the same in a word or two, such as on how many tasks a model was trained.
     """
 
     name: str
     restore: Callable[[Float32, Ailment], Float32]
     degradations: Sequence[Degradation]
     note: str = ""
+    kind: str = ""
 
     def refusal(self, ailment: Ailment) -> str | None:
         """Why this method is not run on such inputs; None where it is."""
@@ -51,8 +53,14 @@ def input_method() -> Method:
     return Method(INPUT, lambda degraded, ailment: degraded, tuple(Degradation))
 
 
-def model_method(name: str, restorer: Restorer) -> Method:
-    """A model under the true ω, in the restorer's precision; its output is never rounded."""
+def model_method(name: str, restorer: Restorer, sha256: str) -> Method:
+    """A model under the true ω, in the restorer's precision; its output is never rounded.
+
+    Args:
+        name: as it shall stand in tables.
+        restorer: the model, ready to run.
+        sha256: of its weights file, in hexadecimal.
+    """
 
     def restore(degraded: Float32, ailment: Ailment) -> Float32:
         omega = omega_vector(ailment.weights, restorer.degradations)
@@ -61,4 +69,5 @@ def model_method(name: str, restorer: Restorer) -> Method:
         return restored
 
     count = len(restorer.degradations)
-    return Method(name, restore, restorer.degradations, f"{count} task{'' if count == 1 else 's'}")
+    kind = f"{count} task{'' if count == 1 else 's'}"
+    return Method(name, restore, restorer.degradations, f"{kind}, weights {sha256[:12]}", kind)

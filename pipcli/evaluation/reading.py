@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -24,3 +25,13 @@ def read_pixels(path: Path) -> Pixels:
     if pixels.dtype != np.uint8:
         raise ImageError(f"{path}: has {pixels.dtype} pixels: benchmarks are measured on 8-bit files")
     return pixels
+
+
+def pixel_digest(pixels: Pixels) -> str:
+    """16 hexadecimal digits of the sha256 of an image's shape and pixels.
+
+    Files that hold the same pixels have the same digest, whatever their format and compression.
+    """
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()[:16]

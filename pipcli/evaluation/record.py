@@ -1,8 +1,11 @@
-"""Results as plain values for JSON."""
+"""Results as plain values, for JSON and CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from pipcli.evaluation.protocols import Scores
@@ -22,10 +25,42 @@ def benchmark_record(result: BenchmarkResult) -> dict[str, Any]:
         "measured": result.measured,
         "shortfall": result.shortfall or None,
         "problems": list(result.problems),
+        "altered": list(result.altered),
         "input_sha256": result.input_hash,
         "seconds": _number(result.seconds, 2),
         "methods": [_method_record(each) for each in result.methods],
     }
+
+
+def image_table(results: Sequence[BenchmarkResult]) -> str:
+    """CSV, a row for each image under each method; the figures of one that failed are empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for result in results:
+        benchmark = result.benchmark
+        where = [benchmark.title, benchmark.protocol.name]
+        for method in result.methods:
+            for image in method.images:
+                record = _image_record(image)
+                figures = [record.get(column, "") for column in _COLUMNS[4:]]
+                writer.writerow([*where, method.method.name, image.name, *figures])
+    return text.getvalue()
+
+
+_COLUMNS = (
+    "benchmark",
+    "protocol",
+    "method",
+    "image",
+    "width",
+    "height",
+    "psnr",
+    "ssim",
+    "rmse",
+    "seconds",
+    "error",
+)
 
 
 def _method_record(result: MethodResult) -> dict[str, Any]:
@@ -37,6 +72,7 @@ def _method_record(result: MethodResult) -> dict[str, Any]:
         "standard_error": _scores_record(result.errors),
         "failed": len(result.failures),
         "seconds_per_megapixel": _number(result.seconds_per_megapixel, 4),
+        "peak_bytes": result.memory,
         "images": [_image_record(image) for image in result.images],
     }
 

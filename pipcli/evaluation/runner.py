@@ -12,10 +12,13 @@ import numpy as np
 
 from pipcli.degradations import Degradation
 from pipcli.errors import ImageError, UsageError
+from pipcli.evaluation.catalogue import is_known
 from pipcli.evaluation.datasets import Dataset, Located, Pair
+from pipcli.evaluation.degrading import degrade_pixels
+from pipcli.evaluation.memory import peak_memory
 from pipcli.evaluation.methods import INPUT, Ailment, Method
 from pipcli.evaluation.protocols import Float32, Protocol, Scores, check_sigma
-from pipcli.evaluation.reading import Pixels, read_pixels
+from pipcli.evaluation.reading import Pixels, pixel_digest, read_pixels
 from pipcli.evaluation.statistics import bootstrap_error, mean
 
 
@@ -27,6 +30,7 @@ class Benchmark:
         dataset: whose images.
         protocol: how inputs are made and outputs compared.
         sigma: deviation of the noise to add, of 255; None adds none.
+        synthesis: what the clean images are degraded with before noise, in this order, for sets of one's own.
 
     Raises:
         UsageError: sigma is out of range, the set has no inputs of its own and none can be made, or the
@@ -36,36 +40,59 @@ class Benchmark:
     dataset: Dataset
     protocol: Protocol
     sigma: float | None = None
+    synthesis: tuple[Degradation, ...] = ()
 
     def __post_init__(self) -> None:
         if self.sigma is not None:
             check_sigma(self.sigma)
             if self.protocol.noisy is None:
                 raise UsageError(f"protocol {self.protocol.name} has no synthetic noise: leave --sigma out")
-        elif not self.dataset.paired:
+        elif not self.dataset.paired and not self.synthesis:
             raise UsageError(f"{self.dataset.name} holds clean images only: say --sigma, such as 25")
 
     @property
     def title(self) -> str:
         """As tables name it."""
-        return self.dataset.name + (f" σ {self.sigma:g}" if self.sigma is not None else "")
+        name = self.dataset.name
+        if self.synthesis:
+            name += f" + {' + '.join(self.synthesis)}"
+        if self.sigma is not None:
+            name += (
+                f" + noise σ {self.sigma:g}"
+                if self.dataset.paired or self.synthesis
+                else f" σ {self.sigma:g}"
+            )
+        return name
 
     @property
     def ailment(self) -> Ailment:
         """What is really wrong with its inputs; added noise weighs as much as each thing that was there."""
-        kinds = [*self.dataset.weights, *([Degradation.NOISE] if self.sigma is not None else [])]
-        return Ailment({kind: 1 / len(set(kinds)) for kind in kinds}, self.sigma)
+        there = [kind for kind, weight in self.dataset.weights.items() if weight]
+        added = [*self.synthesis, *([Degradation.NOISE] if self.sigma is not None else [])]
+        if not added:
+            return Ailment(self.dataset.weights, None)
+        kinds = dict.fromkeys([*there, *added])
+        return Ailment({kind: 1 / len(kinds) for kind in kinds}, self.sigma)
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image under one method; ``scores`` is None where ``error`` says why it could not be measured."""
+    """One image under one method.
+
+    Attributes:
+        name: of the image in its set.
+        width, height: of what was measured, in pixels.
+        scores: None where ``error`` says why there are none.
+        seconds: that the method took.
+        memory: at the peak, in bytes; None where the system does not say.
+    """
 
     name: str
     width: int
     height: int
     scores: Scores | None
     seconds: float
+    memory: int | None = None
     error: str | None = None
 
 
@@ -118,6 +145,11 @@ class MethodResult:
         pixels = sum(image.width * image.height for image in done)
         return 1e6 * sum(image.seconds for image in done) / pixels if pixels else math.nan
 
+    @property
+    def memory(self) -> int | None:
+        """The largest peak over the images, in bytes; None where the system does not say."""
+        return max((image.memory for image in self.images if image.memory is not None), default=None)
+
 
 @dataclass(frozen=True)
 class BenchmarkResult:
@@ -128,6 +160,7 @@ class BenchmarkResult:
         found: how many inputs of the set are on this machine.
         measured: how many of them were asked for.
         problems: one line for each file that could not be used at all.
+        altered: names of the images whose pixels are not those of the set as it was published.
         input_hash: sha256 over the inputs in order, as the methods got them (float32), in hexadecimal.
         methods: one result each, the input first.
         seconds: wall-clock time of the whole.
@@ -137,6 +170,7 @@ class BenchmarkResult:
     found: int
     measured: int
     problems: tuple[str, ...]
+    altered: tuple[str, ...]
     input_hash: str
     methods: tuple[MethodResult, ...]
     seconds: float
@@ -144,16 +178,19 @@ class BenchmarkResult:
     @property
     def shortfall(self) -> str:
         """How this falls short of the whole set, in words; empty for a whole set."""
-        expected = self.benchmark.dataset.images
-        if expected is None:
-            return "" if self.measured == self.found else f"{self.measured} of {self.found} images"
-        if self.measured < self.found or self.found < expected:
-            return f"{self.measured} of {expected} images"
-        return f"{self.found} images where {expected} are expected" if self.found > expected else ""
+        expected = self.benchmark.dataset.images or self.found
+        words = []
+        if self.measured < expected:
+            words.append(f"{self.measured} of {expected} images")
+        elif self.found > expected:
+            words.append(f"{self.found} images where {expected} are expected")
+        if self.altered:
+            words.append(f"{len(self.altered)} with other pixels than the published set")
+        return ", ".join(words)
 
 
-Saver = Callable[[str, str, Pixels, Float32], None]
-"""(method, image, clean, restored as it is measured) → written somewhere."""
+Saver = Callable[[str, str, Float32], None]
+"""(method, image, restored as it is measured) → written somewhere."""
 
 
 def run_benchmark(
@@ -163,6 +200,7 @@ def run_benchmark(
     limit: int | None = None,
     on_image: Callable[[str], None] | None = None,
     save: Saver | None = None,
+    stopping: Callable[[], bool] | None = None,
 ) -> BenchmarkResult:
     """Measure the methods on a benchmark's images, one image after the other.
 
@@ -176,6 +214,7 @@ def run_benchmark(
         limit: measure the first images only; the result says so.
         on_image: told the name of each image when it is done.
         save: given each output.
+        stopping: asked before each image; True ends the run there, and the result says so.
     """
     start = time.monotonic()
     ailment = benchmark.ailment
@@ -183,10 +222,18 @@ def run_benchmark(
     rows: dict[str, list[ImageResult]] = {method.name: [] for method in methods}
     pairs = located.pairs[:limit]
     problems = list(located.problems)
+    altered: list[str] = []
     digest = hashlib.sha256()
+    measured = 0
     for pair in pairs:
+        if stopping is not None and stopping():
+            break
+        measured += 1
         try:
-            clean, degraded = read_pair(pair, benchmark)
+            files = read_files(pair)
+            if is_known(benchmark.dataset, pair.name, tuple(map(pixel_digest, files))) is False:
+                altered.append(pair.name)
+            clean, degraded = make_input(files, pair, benchmark)
         except ImageError as error:
             problems.append(str(error))
         else:
@@ -199,8 +246,9 @@ def run_benchmark(
     return BenchmarkResult(
         benchmark=benchmark,
         found=len(located.pairs),
-        measured=len(pairs),
+        measured=measured,
         problems=tuple(problems),
+        altered=tuple(altered),
         input_hash=digest.hexdigest(),
         methods=tuple(
             MethodResult(method, tuple(rows[method.name]), refusals[method.name]) for method in methods
@@ -213,15 +261,33 @@ def read_pair(pair: Pair, benchmark: Benchmark) -> tuple[Pixels, Float32]:
     """The true image (H×W×C uint8) and the input (H×W×C float32 in units of 1), both as they are measured.
 
     Raises:
-        ImageError: a file cannot be read, or the two do not have one size; one line that names the files.
+        ImageError: as :func:`read_files` and :func:`make_input`.
     """
-    protocol = benchmark.protocol
-    clean = read_pixels(pair.clean)
-    source = clean if pair.degraded is None else read_pixels(pair.degraded)
-    name = pair.degraded or pair.clean
+    return make_input(read_files(pair), pair, benchmark)
+
+
+def read_files(pair: Pair) -> tuple[Pixels, ...]:
+    """The true image and, where the set brings one, the input, as their files hold them.
+
+    Raises:
+        ImageError: a file cannot be read.
+    """
+    return tuple(read_pixels(path) for path in (pair.clean, pair.degraded) if path is not None)
+
+
+def make_input(files: tuple[Pixels, ...], pair: Pair, benchmark: Benchmark) -> tuple[Pixels, Float32]:
+    """A pair's pixels as they are measured: the true image uint8, the input float32 in units of 1.
+
+    Raises:
+        ImageError: the two do not have one size, or are too small; one line that names the file.
+    """
+    protocol, name = benchmark.protocol, pair.degraded or pair.clean
+    clean, source = files[0], files[-1]
     if clean.shape[:2] != source.shape[:2]:
         sizes = " and ".join(f"{each.shape[1]}×{each.shape[0]}" for each in (source, clean))
         raise ImageError(f"{name}: has another size than {pair.clean}: {sizes}")
+    if benchmark.synthesis:
+        source = degrade_pixels(clean, benchmark.synthesis, pair.name)
     channels = max(clean.shape[2], source.shape[2])
     clean, source = (np.broadcast_to(each, (*each.shape[:2], channels)) for each in (clean, source))
     try:
@@ -239,19 +305,31 @@ def _measure(
     protocol = benchmark.protocol
     height, width = clean.shape[:2]
     scores: Scores | None = None
-    problem: str | None = None
     start = time.perf_counter()
+    with peak_memory() as peak:
+        output, problem = _attempt(method, degraded, benchmark)
+    seconds = time.perf_counter() - start
+    if output is not None:
+        # The input is measured as the methods get it; what they make of it, as the protocol wants it.
+        finished = output if method.name == INPUT else protocol.finish(output)
+        try:
+            scores = protocol.score(clean, finished)
+        except ValueError as error:
+            problem = str(error)
+        else:
+            if save is not None:
+                save(method.name, pair.name, finished)
+    if problem is not None:
+        problem = f"{pair.degraded or pair.clean}: {method.name}: {problem}"
+    return ImageResult(pair.name, width, height, scores, seconds, peak.bytes, problem)
+
+
+def _attempt(method: Method, degraded: Float32, benchmark: Benchmark) -> tuple[Float32 | None, str | None]:
+    """The method's output, or why there is none that can be measured."""
     try:
         output = method.restore(degraded, benchmark.ailment)
-        seconds = time.perf_counter() - start
-        if not np.isfinite(output).all():
-            raise ImageError("the output is not finite (NaN or infinity)")
-        # The input is measured as the methods get it; what they make of it, as the protocol wants outputs.
-        finished = output if method.name == INPUT else protocol.finish(output)
-        scores = protocol.score(clean, finished)
     except (ImageError, ValueError) as error:
-        seconds = time.perf_counter() - start
-        problem = f"{pair.degraded or pair.clean}: {method.name}: {error}"
-    if save is not None and scores is not None:
-        save(method.name, pair.name, clean, finished)
-    return ImageResult(pair.name, width, height, scores, seconds, problem)
+        return None, str(error)
+    if not np.isfinite(output).all():
+        return None, "the output is not finite (NaN or infinity)"
+    return output, None

@@ -1,0 +1,207 @@
+"""What ``pipcli eval`` prints and writes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipcli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipcli.evaluation.datasets import Located
+    from pipcli.evaluation.protocols import Float32
+    from pipcli.evaluation.runner import Benchmark, BenchmarkResult
+    from pipcli.reports.benchmark import Section
+
+WIDTH = 130
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def print_result(result: BenchmarkResult, as_json: bool) -> None:
+    """One benchmark on stdout: a table, or a line of JSON with every image."""
+    if as_json:
+        from pipcli.evaluation.record import benchmark_record
+
+        print(json.dumps(benchmark_record(result)), flush=True)
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipcli.evaluation.presenting import table_lines
+    from pipcli.reports.benchmark import HEADINGS, line_cells
+
+    benchmark, console = result.benchmark, _console()
+    images = result.shortfall or f"{result.measured} images"
+    title = Text(f"{benchmark.title}, protocol {benchmark.protocol.name}, {images}", "bold")
+    title.append(f"   inputs sha256 {result.input_hash[:12]}", "not bold dim")
+    console.print()
+    console.print(title)
+    if benchmark.dataset.note:
+        console.print(Text(benchmark.dataset.note, "dim"))
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    table.add_column("method")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    table.add_column("note", overflow="fold")
+    for line in table_lines(result):
+        cells = [line.method, *line_cells(line), line.note]
+        table.add_row(*map(Text, cells), style="dim" if line.published else "")
+    console.print(table)
+    sys.stdout.flush()
+
+
+def print_missing(benchmark: Benchmark, as_json: bool) -> None:
+    """A benchmark of a suite whose set is not there."""
+    if as_json:
+        record = {
+            "dataset": benchmark.dataset.name,
+            "sigma": benchmark.sigma,
+            "protocol": benchmark.protocol.name,
+            "missing": True,
+            "steps": benchmark.dataset.steps.splitlines(),
+        }
+        print(json.dumps(record), flush=True)
+        return
+    from rich.text import Text
+
+    console = _console()
+    console.print()
+    console.print(Text(f"{benchmark.title}: not measured, the set is not there", "bold"))
+    console.print(Text(benchmark.dataset.steps, "dim"))
+
+
+def print_catalogue(roots: Sequence[Path], as_json: bool) -> None:
+    """Every benchmark: what it is, how much of it is there, and how to get what is not."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipcli.evaluation.catalogue import DATASETS
+    from pipcli.evaluation.datasets import locate
+
+    console = _console()
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    for heading in ("dataset", "ails", "there", "whole", "count", "where", "source"):
+        table.add_column(heading, overflow="fold")
+    missing = []
+    for dataset in DATASETS:
+        located = locate(dataset, roots)
+        found = 0 if located is None else len(located.pairs)
+        kinds = " + ".join(map(str, dataset.weights)) or "clean; add noise"
+        if as_json:
+            record = {
+                "dataset": dataset.name,
+                "weights": {str(kind): weight for kind, weight in dataset.weights.items()},
+                "found": found,
+                "images": dataset.images,
+                "verified": dataset.verified,
+                "root": None if located is None else str(located.root),
+                "problems": [] if located is None else list(located.problems),
+                "source": dataset.source,
+                "licence": dataset.licence,
+                "steps": dataset.steps.splitlines(),
+            }
+            print(json.dumps(record))
+            continue
+        whole = "?" if dataset.images is None else str(dataset.images)
+        count = "verified" if dataset.verified else "unverified"
+        where = "–" if located is None else str(located.root)
+        cells = [dataset.name, kinds, str(found or "–"), whole, count, where, dataset.source]
+        table.add_row(*map(Text, cells), style="" if found else "dim")
+        if not found:
+            missing.append(dataset)
+    if as_json:
+        return
+    console.print(table)
+    for dataset in missing:
+        console.print(Text(f"\n{dataset.name}", "bold"))
+        console.print(Text(dataset.steps, "dim"))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make an output folder before anything is measured.
+
+    Raises:
+        UsageError: the path is a file.
+        OutputError: the folder cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{option} {folder}: is a file, not a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{option} {folder}: cannot be made: {error.strerror}") from error
+
+
+def image_saver(folder: Path, benchmark: Benchmark) -> Callable[[str, str, Float32], None]:
+    """Writes outputs as they are measured: PNG under a protocol that rounds to 8 bit, else float32 TIFF."""
+    import numpy as np
+
+    from pipcli.images import Image, write_image
+    from pipcli.images.naming import shown
+
+    protocol = benchmark.protocol
+    # CBSD68_sigma25_airnet: a name for every file system.
+    title = benchmark.title.replace("σ ", "sigma").replace(" + ", "+").replace("/", "-")
+    place = folder / f"{title} {protocol.name}".replace(" ", "_")
+
+    def save(method: str, image: str, pixels: Float32) -> None:
+        path = place / method / image
+        if not path.resolve().is_relative_to(place.resolve()):
+            raise OutputError(f"{shown(path)}: lies outside {shown(place)}")
+        if protocol.rounded:
+            stored = Image(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+            write_image(stored, path.with_name(f"{path.name}.png"))
+        else:
+            write_image(Image(np.ascontiguousarray(pixels)), path.with_name(f"{path.name}.tif"))
+
+    return save
+
+
+def write_reports(
+    folder: Path,
+    facts: Sequence[tuple[str, str]],
+    results: Sequence[tuple[BenchmarkResult, Located]],
+    missing: Sequence[Benchmark],
+    say: Callable[[str], None],
+) -> None:
+    """``report.md``, ``report.csv``, ``report.json`` and ``report.html`` of a run.
+
+    Raises:
+        OutputError: one cannot be written.
+    """
+    from pipcli.evaluation.presenting import missing_section, section_of
+    from pipcli.evaluation.record import benchmark_record, image_table
+    from pipcli.images.atomic import write_bytes
+    from pipcli.reports.benchmark import BenchmarkReport, benchmark_markdown
+    from pipcli.reports.benchmark_page import benchmark_page
+
+    record = {
+        "facts": dict(facts),
+        "benchmarks": [benchmark_record(result) for result, _ in results],
+        "missing": [benchmark.title for benchmark in missing],
+    }
+    sections: list[Section] = [section_of(result, located, True) for result, located in results]
+    sections.extend(map(missing_section, missing))
+    report = BenchmarkReport("pipcli benchmark", tuple(facts), tuple(sections))
+    texts = {
+        "report.json": json.dumps(record, indent=1),
+        "report.csv": image_table([result for result, _ in results]),
+        "report.md": benchmark_markdown(report),
+        "report.html": benchmark_page(report),
+    }
+    for name, text in texts.items():
+        write_bytes(folder / name, text.encode())
+    say(f"report: {', '.join(str(folder / name) for name in texts)}")
