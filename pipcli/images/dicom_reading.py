@@ -110,14 +110,17 @@ def quiet_pydicom() -> Iterator[list[warnings.WarningMessage]]:
 
     One thread at a time, since Python's filters of warnings belong to the whole process.
     """
-    logger = logging.getLogger("pydicom")
+    loggers = [logging.getLogger(name) for name in ("pydicom", "pylibjpeg", "openjpeg")]
     with _QUIET, warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        disabled, logger.disabled = logger.disabled, True
+        before = [(logger.propagate, logger.handlers) for logger in loggers]
         try:
+            for logger in loggers:
+                logger.propagate, logger.handlers = False, [logging.NullHandler()]
             yield heard
         finally:
-            logger.disabled = disabled
+            for logger, (propagate, handlers) in zip(loggers, before, strict=True):
+                logger.propagate, logger.handlers = propagate, handlers
 
 
 def _read(
@@ -131,8 +134,12 @@ def _read(
     header = dcmread(file, stop_before_pixels=True, force=True)
     sop_class = _text(header, "SOPClassUID") or _text(header.file_meta, "MediaStorageSOPClassUID")
     cut_short = any("end of file" in str(warning.message).lower() for warning in heard)
-    if cut_short and (not sop_class or _is_wanted(sop_class, others)):
-        raise ImageError("damaged DICOM: cut short within its header")
+    wanted = _is_wanted(sop_class, others)
+    if wanted or not _class_name(sop_class):
+        # What is not to be restored anyway may be damaged.
+        missing = "Rows" not in header if wanted else "Modality" not in header
+        if cut_short or missing:
+            raise ImageError("damaged DICOM: cut short within its header")
     reason = _reason_to_leave(header, sop_class, others)
     if reason is not None:
         return LeftAlone(reason, copyable=sop_class != _DIRECTORY)
@@ -169,7 +176,7 @@ def _reason_to_leave(header: Dataset, sop_class: str, others: bool) -> str | Non
     if not sop_class:
         return "names no SOP class"
     if not _is_wanted(sop_class, others):
-        return f"is no CT image but {_class_name(sop_class)}"
+        return f"is no CT image but {_class_name(sop_class) or 'an unknown kind of object'}"
     if sop_class in _OTHER_MODALITIES:
         return None
     if sop_class == _CT:
@@ -216,11 +223,12 @@ def _reason_of_rescale(holder: Dataset) -> str | None:
 
 
 def _class_name(sop_class: str) -> str:
+    """What DICOM calls a class; empty for one that it does not know."""
     from pydicom.uid import UID
 
     name = UID(sop_class).name
     # An unknown UID is its own name; it is text from the file.
-    return "an unknown kind of object" if name == sop_class else name.removesuffix(" Storage")
+    return "" if name == sop_class else name.removesuffix(" Storage")
 
 
 # What must hold before pixels are decoded.
@@ -366,7 +374,9 @@ def _decode(dataset: FileDataset, frames: int) -> Array:
     else:
         _check_frames(data, frames, syntax)
     try:
-        stored = np.asarray(pixel_array(dataset, raw=True)).reshape(shape)
+        # Another plugin for RLE panics on damaged data, which is no Exception.
+        plugin = "pydicom" if syntax == _RLE else ""
+        stored = np.asarray(pixel_array(dataset, raw=True, decoding_plugin=plugin)).reshape(shape)
     except MemoryError:
         raise
     except Exception:

@@ -1,0 +1,186 @@
+"""Noise removal in a window of HU: what changes, what does not, and by how much."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scans
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipcli.degradations import Degradation
+from pipcli.errors import UsageError
+from pipcli.images.dicom_windows import Window
+from pipcli.inference.device import Precision
+from pipcli.inference.engine import Restorer
+from pipcli.inference.hounsfield import FEATHER, STRONGEST, WEAKEST, contrasts, feather, restore_values
+
+WINDOW = Window(-200, 300)
+
+
+class Add(nn.Module):
+    """y = x + amount, the same in the three channels or not; remembers what it saw."""
+
+    stride = 1
+    halo = 4
+    degradations = (Degradation.NOISE,)
+
+    def __init__(self, *amounts: float) -> None:
+        super().__init__()
+        self.amounts = torch.tensor(amounts or (0.0,))[None, :, None, None]
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        self.seen.append(x)
+        return x + self.amounts
+
+
+class Smooth(nn.Module):
+    """The mean of 5×5 pixels."""
+
+    stride = 1
+    halo = 4
+    degradations = (Degradation.NOISE,)
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        return F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), 5, 1)
+
+
+def restored(values, model, window=WINDOW, padded=None, **options):
+    restorer = Restorer(model, torch.device("cpu"), Precision.FP32)
+    padded = np.zeros(values.shape, bool) if padded is None else padded
+    return restore_values(values, padded, window, restorer, (1.0,), **options)
+
+
+def ramp() -> np.ndarray:
+    return np.linspace(-1200, 1500, 64 * 64).reshape(64, 64)
+
+
+def test_outside_the_window_and_on_its_ends_nothing_changes():
+    values = ramp()
+    values[0, :2] = WINDOW.low, WINDOW.high
+    result = restored(values, Add(0.2))
+    outside = (values <= WINDOW.low) | (values >= WINDOW.high)
+    np.testing.assert_array_equal(result[outside], values[outside])
+    middle = (values > -120) & (values < 100)
+    np.testing.assert_allclose(result[middle], values[middle] + 0.2 * 500, atol=1e-3)
+
+
+def test_padding_never_changes_and_is_shown_as_the_low_end():
+    values = np.zeros((32, 32))
+    padded = np.zeros_like(values, bool)
+    padded[:8] = True
+    values[:8] = 50  # a padding value within the window
+    model = Add(0.1)
+    result = restored(values, model, padded=padded)
+    np.testing.assert_array_equal(result[:8], 50)
+    np.testing.assert_allclose(result[8:], 50, atol=1e-3)
+    assert (model.seen[0][..., :8, :] == 0).all()
+    np.testing.assert_allclose(model.seen[0][..., 8:, :], 0.4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_strength(strength):
+    result = restored(np.zeros((16, 16)), Add(0.1), strength=strength)
+    np.testing.assert_allclose(result, strength * 50, atol=1e-3)
+
+
+def test_the_three_channels_are_averaged():
+    np.testing.assert_allclose(restored(np.zeros((16, 16)), Add(0.1, 0.0, -0.4)), -0.1 * 500, atol=1e-3)
+
+
+def test_the_change_fades_towards_both_ends():
+    values = np.linspace(WINDOW.low, WINDOW.high, 400).reshape(20, 20)
+    change = (restored(values, Add(0.1)) - values).ravel()
+    assert change[0] == change[-1] == 0
+    assert np.abs(np.diff(change)).max() < 25  # a step would be 50
+    np.testing.assert_allclose(change[10:310], 50, atol=1e-3)
+    # Towards the upper end it fades with what was restored.
+    half = WINDOW.high - FEATHER * WINDOW.width / 2 - 50
+    assert np.interp(half, values.ravel(), change) == pytest.approx(25, abs=2)
+
+
+def test_feather_is_a_raised_cosine():
+    width = FEATHER * WINDOW.width
+    positions = WINDOW.low + width * np.array([-1, 0, 0.25, 0.5, 1, 3])
+    expected = [0, 0, 0.5 - 0.5 * math.cos(math.pi / 4), 0.5, 1, 1]
+    np.testing.assert_allclose(feather(positions, WINDOW, FEATHER), expected, atol=1e-12)
+
+
+def test_noise_does_not_move_the_mean_of_a_tissue_near_the_windows_end():
+    rng = np.random.default_rng(3)
+    values = np.rint(-100 + rng.normal(0, 24, (96, 96)))  # fat, four deviations from the end
+    result = restored(values, Smooth())
+    assert values.std() > 23
+    assert result.std() < 7
+    assert abs(result.mean() - values.mean()) < 0.5
+
+
+def test_noise_is_removed_and_edges_out_of_the_window_are_left():
+    values = scans.phantom(96, sigma=24)
+    clean = scans.phantom(96)
+    result = restored(values, Smooth())
+    soft = ndimage.binary_erosion(clean == 40, iterations=2)
+    air = clean == -1000
+    assert result[soft].std() < 0.3 * values[soft].std()
+    np.testing.assert_array_equal(result[air], values[air])
+
+
+@pytest.mark.parametrize("sigma", [None, 24.0, 49.0])
+def test_noise_of_a_middling_level_is_shown_in_the_window_itself(sigma):
+    (contrast,) = contrasts(WINDOW, sigma)
+    assert contrast.shown == WINDOW
+    np.testing.assert_array_equal(contrast.share(ramp()), 1)
+
+
+def test_strong_noise_is_shown_in_a_wider_window():
+    (contrast,) = contrasts(WINDOW, 200.0)
+    assert 200 / contrast.shown.width * 255 == pytest.approx(STRONGEST)
+    assert contrast.shown.low + contrast.shown.high == WINDOW.low + WINDOW.high
+
+
+@pytest.mark.parametrize(("window", "sigma"), [(Window(-1350, 149), 24.0), (Window(-1024, 3071), 10.0)])
+def test_weak_noise_is_shown_in_narrower_windows_that_share_every_value(window, sigma):
+    shown = contrasts(window, sigma)
+    assert len(shown) > 2
+    for contrast in shown:
+        assert sigma / contrast.shown.width * 255 >= WEAKEST
+    values = np.linspace(window.low, window.high, 1001)
+    np.testing.assert_allclose(sum(contrast.share(values) for contrast in shown), 1)
+    for contrast in shown:
+        outside = (values <= contrast.shown.low) | (values >= contrast.shown.high)
+        np.testing.assert_allclose(contrast.share(values)[outside], 0, atol=1e-9)
+
+
+def test_a_stated_noise_is_removed_evenly_over_a_wide_window():
+    window = Window(-1024, 3071)
+    rng = np.random.default_rng(5)
+    for level in (-300.0, 0.0, 777.0):
+        values = level + rng.normal(0, 20, (64, 64))
+        result = restored(values, Smooth(), window, sigma=20.0)
+        assert result.std() < 0.25 * values.std()
+        assert abs(result.mean() - level) < 2
+
+
+def test_passes_that_concern_no_pixel_are_left_out():
+    model = Add()
+    restored(np.zeros((16, 16)), model, Window(-1024, 3071), sigma=20.0)
+    assert len(model.seen) == 2
+    model.seen.clear()
+    values = np.full((16, 16), -1000.0)
+    np.testing.assert_array_equal(restored(values, model), values)
+    assert model.seen == []
+
+
+def test_the_input_is_not_changed_and_wrong_numbers_are_refused():
+    values = ramp()
+    before = values.copy()
+    restored(values, Add(0.1))
+    np.testing.assert_array_equal(values, before)
+    for options in ({"strength": 1.1}, {"strength": math.nan}, {"sigma": 0.0}, {"sigma": math.nan}):
+        with pytest.raises(UsageError, match=next(iter(options))):
+            restored(values, Add(), **options)
