@@ -159,7 +159,8 @@ def save(path: Path, dataset: Dataset, syntax: UID | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     syntax = UID(syntax or ExplicitVRLittleEndian)
     dtype = np.dtype(f"{'iu'[1 - dataset.PixelRepresentation]}{dataset.BitsAllocated // 8}")
-    pixels = np.frombuffer(dataset.PixelData, dtype).reshape(-1, dataset.Rows, dataset.Columns)
+    count = dataset.get("NumberOfFrames", 1) * dataset.Rows * dataset.Columns
+    pixels = np.frombuffer(dataset.PixelData, dtype, count).reshape(-1, dataset.Rows, dataset.Columns)
     if syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless):
         dataset.compress(syntax, generate_instance_uid=False)
     elif syntax.is_compressed and syntax.is_encapsulated:

@@ -179,9 +179,8 @@ def _encode(image: DicomImage, stored: Array, windows: Sequence[str], derivation
 
 def _describe_classic(dataset: Dataset, source: Dataset, sop_class: str, text: str, modality: str) -> None:
     kind = [str(value) for value in _several(dataset.get("ImageType"))]
-    if modality == "CT" and (len(kind) < 3 or not kind[2].strip()):
-        kind[2:3] = ["AXIAL"]
-    dataset.ImageType = ["DERIVED", "SECONDARY", *kind[2:]]
+    flavour = kind[2:3] if any(kind[2:3]) or modality != "CT" else ["AXIAL"]
+    dataset.ImageType = ["DERIVED", "SECONDARY", *flavour, *kind[3:]]
     dataset.DerivationDescription = _joined(source, text)
     _append(dataset, "DerivationCodeSequence", _code(*_SMOOTHING))
     # Sources of the source are named there; this image was made from the one alone.
@@ -215,6 +214,13 @@ def _describe_enhanced(dataset: Dataset, source: Dataset, sop_class: str, text: 
     series.ReferencedInstanceSequence = [instance]
     series.SeriesInstanceUID = source.SeriesInstanceUID
     _append(dataset, "ReferencedSeriesSequence", series)
+    evidence_series = Dataset()
+    evidence_series.ReferencedSOPSequence = [copy.deepcopy(instance)]
+    evidence_series.SeriesInstanceUID = source.SeriesInstanceUID
+    evidence = Dataset()
+    evidence.ReferencedSeriesSequence = [evidence_series]
+    evidence.StudyInstanceUID = source.get("StudyInstanceUID")
+    _append(dataset, "SourceImageEvidenceSequence", evidence)
 
 
 def _source_image(source: Dataset, sop_class: str) -> Dataset:
