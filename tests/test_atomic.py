@@ -3,11 +3,12 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from pipcli.errors import OutputError
-from pipcli.images.atomic import write_bytes
+from pipcli.images.atomic import remove_temporaries, write_bytes
 
 
 def names(folder):
@@ -129,3 +130,37 @@ def test_a_message_is_one_line_whatever_the_name(tmp_path):
         write_bytes(tmp_path / "a\nb\0.png", b"")
     assert "\n" not in str(caught.value)
     assert r"a\nb" in str(caught.value)
+
+
+def test_times_are_set_before_the_file_is_seen(tmp_path, monkeypatch):
+    real, seen = os.replace, []
+
+    def look(source: Path, target: Path) -> None:
+        seen.append(os.stat(source).st_mtime_ns)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", look)
+    write_bytes(tmp_path / "a.png", b"new", times=(10**18, 2 * 10**18))
+    assert seen == [2 * 10**18]
+    assert (tmp_path / "a.png").stat().st_mtime_ns == 2 * 10**18
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    others = {"a.png", ".pipcli-1.png", "x.tmp", ".tmp"}
+    for name in {".pipcli-0123.tmp", *others}:
+        (tmp_path / name).write_bytes(b"half")
+    assert remove_temporaries(tmp_path) == 1
+    assert {path.name for path in tmp_path.iterdir()} == others
+
+
+def test_a_temporary_file_of_a_process_at_work_is_left_alone(tmp_path, monkeypatch):
+    real, counts = os.replace, []
+
+    def tidy(source: Path, target: Path) -> None:
+        counts.append(remove_temporaries(tmp_path))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", tidy)
+    write_bytes(tmp_path / "a.png", b"new")
+    assert counts == [0]
+    assert (tmp_path / "a.png").read_bytes() == b"new"

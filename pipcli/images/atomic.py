@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from pipcli.errors import OutputError
 from pipcli.images.naming import shown
@@ -15,12 +17,16 @@ TEMPORARY_PREFIX = ".pipcli-"
 TEMPORARY_SUFFIX = ".tmp"
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes, times: tuple[int, int] | None = None) -> None:
     """Put data at path: temporary file in the same folder, fsync, rename, fsync of the folder.
 
     Missing folders on the way are made. An existing file is replaced and hands on its permissions; a
     symbolic link is replaced itself, what it points to stays. The temporary file is hidden, its name
-    starts with `TEMPORARY_PREFIX` and ends with `TEMPORARY_SUFFIX`; it is removed when anything fails.
+    starts with `TEMPORARY_PREFIX` and ends with `TEMPORARY_SUFFIX`; it is removed when anything fails, and
+    by `remove_temporaries` where a process was killed.
+
+    Args:
+        times: of last access and last change to give the file, in nanoseconds; None for now.
 
     Raises:
         OutputError: it cannot be written; what stood at path before is untouched.
@@ -30,9 +36,17 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not the target's own name: that may already have all the 255 bytes that a name can have.
         temporary = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        _write_new(temporary, data, _permissions(target))
+        # Not tempfile.mkstemp: its files are for the owner only, these are to follow the umask.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(temporary, flags, 0o666), "wb")
         try:
-            os.replace(temporary, target)
+            with file:
+                _lock(file.fileno())
+                _fill(file, temporary, data, _permissions(target), times)
+                if os.name != "nt":  # there an open file cannot be renamed
+                    os.replace(temporary, target)
+            if os.name == "nt":
+                os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -44,6 +58,35 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         raise OutputError(f"{shown(target)}: cannot be written: {error}") from error
 
 
+def remove_temporaries(folder: str | os.PathLike[str]) -> int:
+    """Remove what killed processes left of `write_bytes` in a folder; those being written now stay.
+
+    Returns:
+        how many were removed.
+
+    Raises:
+        OutputError: the folder cannot be listed, or one cannot be removed.
+    """
+    removed = 0
+    try:
+        with os.scandir(folder) as listing:
+            names = [entry.name for entry in listing if is_temporary(entry.name)]
+        for name in names:
+            path = Path(folder) / name
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                if _lock(file.fileno()):
+                    path.unlink()
+                    removed += 1
+    except OSError as error:
+        raise OutputError(f"{shown(folder)}: cannot be tidied: {error.strerror or error}") from error
+    return removed
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that `write_bytes` gives while it writes."""
+    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
 def _permissions(target: Path) -> int | None:
     """Permission bits of an existing regular file, else None."""
     with contextlib.suppress(OSError):
@@ -53,20 +96,31 @@ def _permissions(target: Path) -> int | None:
     return None
 
 
-def _write_new(path: Path, data: bytes, permissions: int | None) -> None:
-    """A new file with data, on the disk when this returns; nothing stays behind on failure."""
-    # Not tempfile.mkstemp: its files are for the owner only, these are to follow the umask.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+def _fill(
+    file: BinaryIO, path: Path, data: bytes, permissions: int | None, times: tuple[int, int] | None
+) -> None:
+    """Data into a new file, on the disk when this returns."""
+    if permissions is not None:
+        os.chmod(path, permissions)
+    file.write(data)
+    file.flush()
+    if times is not None:
+        os.utime(path, ns=times)
+    os.fsync(file.fileno())
+
+
+def _lock(descriptor: int) -> bool:
+    """Hold a file until it is closed or the process ends; False where another process holds it."""
+    if os.name == "nt":
+        return True  # Windows refuses to remove a file that is open
+    import fcntl
+
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            if permissions is not None:
-                os.chmod(path, permissions)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some mounts know no locks; then nobody holds any.
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -27,6 +27,15 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         ImageError: the file cannot be read, is no image of a known format, is damaged or cut short, is
             animated, or is too large; one line that starts with the path.
     """
+    return decode_image(read_content(path), shown(path), max_pixels=max_pixels)
+
+
+def read_content(path: str | os.PathLike[str]) -> bytes:
+    """The whole of a file, to be decoded; only its beginning where that is of no known format.
+
+    Raises:
+        ImageError: it cannot be read, or is no regular file; one line that starts with the path.
+    """
     name = shown(path)
     try:
         with open(os.open(path, _READ_ONLY), "rb") as file:
@@ -34,11 +43,10 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
                 raise ImageError(f"{name}: is no regular file")
             head = file.read(_HEAD)
             # A file of no known format may be of any size: it is not read further.
-            data = head + file.read() if format_of_content(head) else head
+            return head + file.read() if format_of_content(head) else head
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(f"{name}: cannot be read: {reason}") from error
-    return decode_image(data, name, max_pixels=max_pixels)
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image:

@@ -22,15 +22,19 @@ def write_image(image: Image, path: str | os.PathLike[str]) -> None:
         ImageError: the format cannot hold the image, such as 16 bits in a JPEG.
         OutputError: the file cannot be written; what stood at path before is untouched.
     """
+    write_bytes(path, encode_for(image, path))
+
+
+def encode_for(image: Image, path: str | os.PathLike[str]) -> bytes:
+    """What `write_image` writes at path, as bytes; errors in the same words."""
     format_ = format_of_name(path)
     if format_ is None and os.path.splitext(path)[1]:
         known = ", ".join(suffix for each in FORMATS for suffix in each.suffixes)
         raise UsageError(f"{shown(path)}: its suffix is none that can be written: {known}")
     try:
-        data = (format_ or _named(image.metadata.format)).encode(image)
+        return (format_ or _named(image.metadata.format)).encode(image)
     except ImageError as error:
         raise ImageError(f"{shown(path)}: {error}") from error
-    write_bytes(path, data)
 
 
 def encode_image(image: Image, format_name: str | None = None) -> bytes:
