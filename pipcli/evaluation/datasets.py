@@ -203,8 +203,7 @@ def _keyed(base: Path, folder: str, pattern: str) -> Iterator[tuple[_Key, _Key, 
     for place in sorted(base.glob(folder)) if stars else [base / folder]:
         if not place.is_dir():
             continue
-        parts = place.relative_to(base).parts
-        scene = tuple(parts[index] for index in stars)
+        scene = tuple(place.relative_to(base).parts[index] for index in stars)
         for path in place.iterdir():
             match = expression.fullmatch(path.stem)
             hidden = path.name.startswith(".")

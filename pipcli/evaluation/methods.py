@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipcli.degradations import Degradation, omega_vector
 from pipcli.evaluation.protocols import Float32
@@ -53,6 +56,19 @@ def input_method() -> Method:
     return Method(INPUT, lambda degraded, ailment: degraded, tuple(Degradation))
 
 
+class _AsItIs(Image):
+    """Floats that reach the model as they are: a photograph's are clipped to [0, 1] first, noise is not."""
+
+    def crop_float(self, y0: int, y1: int, x0: int, x1: int) -> Float32:
+        crop: Float32 = self.pixels[y0:y1, x0:x1].astype(np.float32)
+        return crop if self.channels == 3 else np.repeat(crop, 3, axis=2)
+
+    def store(self, rgb: NDArray[np.floating[Any]], top: int = 0, left: int = 0) -> Float32:
+        values = rgb if self.channels == 3 else rgb.mean(axis=2, keepdims=True)
+        stored: Float32 = np.clip(values, 0, 1).astype(np.float32)
+        return stored
+
+
 def model_method(name: str, restorer: Restorer, sha256: str) -> Method:
     """A model under the true ω, in the restorer's precision; its output is never rounded.
 
@@ -64,8 +80,7 @@ def model_method(name: str, restorer: Restorer, sha256: str) -> Method:
 
     def restore(degraded: Float32, ailment: Ailment) -> Float32:
         omega = omega_vector(ailment.weights, restorer.degradations)
-        # A float32 image keeps the model's floats as they are, and noise beyond [0, 1] reaches the model.
-        restored: Float32 = restorer.restore(Image(degraded), omega).pixels
+        restored: Float32 = restorer.restore(_AsItIs(degraded), omega).pixels
         return restored
 
     count = len(restorer.degradations)

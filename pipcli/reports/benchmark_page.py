@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -50,7 +51,8 @@ def benchmark_page(report: BenchmarkReport) -> str:
 def _page_body(report: BenchmarkReport) -> Iterator[str]:
     yield "<dl class=facts>"
     for name, value in report.facts:
-        yield f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        kind = " class=long" if len(value) > 40 else ""
+        yield f"<div{kind}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
     yield "</dl>"
     columns, rows = overview(report.sections)
     if columns:
@@ -125,51 +127,72 @@ def _as_address(pixels: NDArray[np.float32]) -> str:
 PLOT, MARGIN = 360, 44
 
 
+@dataclass(frozen=True)
+class _Axis:
+    """From decibels to places between ``start`` and ``stop`` of the drawing."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def place(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
+
+    def ticks(self) -> list[float]:
+        span = self.high - self.low
+        step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if span / s <= 7)
+        return [step * i for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+
+
+def _axis(values: Sequence[float], start: float, stop: float) -> _Axis:
+    edge = max(0.06 * (max(values) - min(values)), 0.25)
+    return _Axis(min(values) - edge, max(values) + edge, start, stop)
+
+
 def draw_scatter(series: Sequence[Series]) -> str:
-    """Input PSNR against output PSNR as SVG: a dot an image, its name on hovering; the line is no change."""
-    points = [point for each in series for point in each.points]
-    finite = [p for p in points if math.isfinite(p.before) and math.isfinite(p.after)]
-    if not finite:
+    """Input PSNR against output PSNR as SVG: a dot an image, its name on hovering; the line is no change.
+
+    The two axes have scales of their own. Images of infinite PSNR (equal to the truth) are left out.
+    """
+    shown = [
+        (index, each.method, point)
+        for index, each in enumerate(series)
+        for point in each.points
+        if math.isfinite(point.before) and math.isfinite(point.after)
+    ]
+    if not shown:
         return ""
-    low = math.floor(min(min(p.before, p.after) for p in finite) - 0.5)
-    high = math.ceil(max(max(p.before, p.after) for p in finite) + 0.5)
-    scale = (PLOT - MARGIN - 12) / (high - low)
-
-    def x(value: float) -> float:
-        return MARGIN + (value - low) * scale
-
-    def y(value: float) -> float:
-        return PLOT - MARGIN - (value - low) * scale
-
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if (high - low) / s <= 8)
+    x = _axis([point.before for _, _, point in shown], MARGIN, PLOT - 12)
+    y = _axis([point.after for _, _, point in shown], PLOT - MARGIN, 12)
     marks = []
-    for value in range(-(-low // step) * step, high + 1, step):
+    for value in x.ticks():
+        across = f"{x.place(value):.1f}"
+        marks.append(f"<line class=grid x1={across} x2={across} y1={y.start} y2={y.stop} />")
+        marks.append(f"<text x={across} y={y.start + 16} text-anchor=middle>{value:g}</text>")
+    for value in y.ticks():
+        down = y.place(value)
+        marks.append(f"<line class=grid x1={x.start} x2={x.stop} y1={down:.1f} y2={down:.1f} />")
+        marks.append(f"<text x={x.start - 6} y={down + 4:.1f} text-anchor=end>{value:g}</text>")
+    low, high = max(x.low, y.low), min(x.high, y.high)
+    if low < high:
+        ends = (x.place(low), y.place(low), x.place(high), y.place(high))
+        marks.append("<line class=even x1={:.1f} y1={:.1f} x2={:.1f} y2={:.1f} />".format(*ends))
+    for index, method, point in shown:
+        told = f"{point.name}: {point.before:.2f} to {point.after:.2f} dB, {method}"
         marks.append(
-            f"<line class=grid x1={x(value):.1f} x2={x(value):.1f} y1={y(low):.1f} y2={y(high):.1f} />"
+            f"<circle class=s{index % 6} cx={x.place(point.before):.1f} cy={y.place(point.after):.1f} r=3.5>"
+            f"<title>{escape(told)}</title></circle>"
         )
-        marks.append(
-            f"<line class=grid y1={y(value):.1f} y2={y(value):.1f} x1={x(low):.1f} x2={x(high):.1f} />"
-        )
-        marks.append(f"<text x={x(value):.1f} y={y(low) + 16:.1f} text-anchor=middle>{value}</text>")
-        marks.append(f"<text x={x(low) - 6:.1f} y={y(value) + 4:.1f} text-anchor=end>{value}</text>")
-    marks.append(f"<line class=even x1={x(low):.1f} y1={y(low):.1f} x2={x(high):.1f} y2={y(high):.1f} />")
-    for index, each in enumerate(series):
-        for p in each.points:
-            if math.isfinite(p.before) and math.isfinite(p.after):
-                told = f"{p.name}: {p.before:.2f} to {p.after:.2f} dB, {each.method}"
-                marks.append(
-                    f"<circle class=s{index % 6} cx={x(p.before):.1f} cy={y(p.after):.1f} r=3.5>"
-                    f"<title>{escape(told)}</title></circle>"
-                )
     legend = "".join(
         f"<span><i class=s{index % 6}></i>{escape(each.method)}</span>" for index, each in enumerate(series)
     )
-    middle = (x(low) + x(high)) / 2
+    middle = (x.start + x.stop) / 2
     return (
         f"<figure class=plot><svg viewBox='0 0 {PLOT} {PLOT}' role=img aria-label='PSNR of each image'>"
         + "".join(marks)
         + f"<text x={middle:.0f} y={PLOT - 10} text-anchor=middle>input PSNR, dB</text>"
-        + f"<text transform='translate(12 {middle:.0f}) rotate(-90)' text-anchor=middle>"
+        + f"<text transform='translate(12 {PLOT - middle:.0f}) rotate(-90)' text-anchor=middle>"
         + "output PSNR, dB</text>"
         + f"</svg><figcaption>{legend}</figcaption></figure>"
     )
