@@ -36,7 +36,7 @@ class Dimming(nn.Module):
 
 
 @pytest.fixture
-def loaded(monkeypatch):
+def loaded(monkeypatch, tmp_path_factory):
     """Names of the models asked for; every one is a Dimming."""
     names: list[str] = []
 
@@ -44,18 +44,22 @@ def loaded(monkeypatch):
         names.append(name)
         return Dimming()
 
+    weights = tmp_path_factory.mktemp("weights") / "stand-in.safetensors"
+    weights.write_bytes(b"weights")
     monkeypatch.setattr(zoo, "load_model", load)
+    monkeypatch.setattr(zoo, "locate", lambda name: zoo.LocatedWeights(weights, None))
     return names
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, loaded):
-    """The working folder, with in/a.png, in/sub/b.jpg (both of level 200), in/notes.txt and file."""
+    """The working folder, with in/a.png, in/sub/b.jpg (both of level 200), in/notes.txt, file, there.png."""
     monkeypatch.chdir(tmp_path)
     save("in/a.png")
     save("in/sub/b.jpg")
     Path("in/notes.txt").write_text("no image")
     Path("file").write_text("in the way")
+    Path("there.png").write_text("not ours")
     return tmp_path
 
 
@@ -69,7 +73,9 @@ def level(name: str) -> int:
 
 
 def files(folder: str) -> set[str]:
-    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+    """Paths of all files but the ledger's."""
+    found = (path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file())
+    return {str(path) for path in found if ".pipcli" not in path.parts}
 
 
 def test_a_folder(folder, loaded, capsys):
@@ -117,7 +123,14 @@ def test_json_is_one_line_a_file(folder, capsys):
     lines = {entry.pop("input"): entry for entry in map(json.loads, out.splitlines())}
     assert all(entry.pop("seconds") >= 0 for entry in lines.values())
     omega = {"noise": 1.0, "rain": 0.0}
-    well = {"task": "denoise", "omega": omega, "warnings": [], "left_alone": None, "error": None}
+    well = {
+        "task": "denoise",
+        "omega": omega,
+        "warnings": [],
+        "left_alone": None,
+        "kept": False,
+        "error": None,
+    }
     assert lines == {
         "in/a.png": {"output": "out/a.png", **well},
         "in/sub/b.jpg": {"output": "out/sub/b.jpg", **well},
@@ -136,6 +149,31 @@ def test_a_name_that_is_no_text_is_restored_and_told(folder, capsys):
     assert main(["restore", "in", "out", "--task", "denoise", "--json"]) == 0
     assert level(os.fsdecode(b"out/\xff.png")) == 200
     assert name in [json.loads(line)["input"] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_same_command_again_keeps_what_is_there(folder, capsys):
+    command = ["restore", "in", "out", "--task", "denoise"]
+    assert main(command) == 0
+    Path("out/a.png").unlink()
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    out, err = capsys.readouterr()
+    kept = {line["input"]: line["kept"] for line in map(json.loads, out.splitlines())}
+    assert kept == {"in/a.png": False, "in/sub/b.jpg": True}
+    assert "pipcli: 1 restored, 1 there already, 0 failed, 1 left alone in " in err
+    assert main([*command, "--overwrite"]) == 0
+    assert "pipcli: 2 restored, 0 failed" in capsys.readouterr().err
+
+
+def test_a_single_file_is_kept_and_replaced_likewise(folder, capsys):
+    command = ["restore", "in/a.png", "there.png", "--task", "denoise"]
+    assert main([*command, "--skip-existing"]) == 0
+    assert Path("there.png").read_text() == "not ours"
+    assert main([*command, "--overwrite"]) == 0
+    assert level("there.png") == 200
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "0 restored, 1 there already" in capsys.readouterr().err
 
 
 def test_nothing_to_do_is_well(folder, capsys):
@@ -163,6 +201,12 @@ REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
     "same file": (["in/a.png", "in/a.png", "--task", "denoise"], 2, "this output is also an input"),
     "output inside the input": (["in", "in/out", "--task", "denoise"], 2, "lies inside the input"),
     "output of no known format": (["in/a.png", "a.xyz", "--task", "denoise"], 2, "a.xyz: its suffix"),
+    "overwrite and skip": (
+        ["in", "out", "--task", "denoise", "--overwrite", "--skip-existing"],
+        2,
+        "contradict",
+    ),
+    "a stranger's file": (["in/a.png", "there.png", "--task", "denoise"], 2, "there.png: is there already"),
     "output is a file": (["in", "file", "--task", "denoise"], 7, "file: is a file"),
     "output below a file": (["in", "file/x", "--task", "denoise"], 7, "file/x: cannot be made"),
     "output not writable": (["in", "/proc/self/x", "--task", "denoise"], 7, "/proc/self/x: cannot be writ"),

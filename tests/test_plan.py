@@ -35,10 +35,19 @@ def test_a_folder_keeps_its_tree_and_suffixes(photos, tmp_path):
     assert {(job.source, job.target) for job in plan.jobs} == {
         (photos / name, out / name) for name in ("a.png", "a.jpg", "sub/deep/b.JPEG")
     }
+    assert {(job.home, job.output, job.relative) for job in plan.jobs} == {
+        (out, name, name) for name in ("a.png", "a.jpg", "sub/deep/b.JPEG")
+    }
     assert plan.left_alone == 1
     assert tree(tmp_path) == {"in", *(f"in/{name}" for name in tree(photos))}, "planning changes nothing"
     plan.make_folders()
     assert tree(out) == {"sub", "sub/deep"}
+
+
+def test_what_a_killed_run_left_is_removed(photos, tmp_path):
+    touch(tmp_path / "out" / ".pipcli-1.tmp", tmp_path / "out" / "sub" / "deep" / ".pipcli-2.tmp")
+    plan_batch(str(photos), str(tmp_path / "out")).make_folders()
+    assert tree(tmp_path / "out") == {"sub", "sub/deep"}
 
 
 def test_an_empty_folder_is_an_empty_plan(tmp_path):
@@ -66,7 +75,8 @@ def test_where_one_file_goes(photos, tmp_path, out, expected):
     (tmp_path / "there.v2").mkdir()
     touch(tmp_path / "plain")
     plan = plan_batch(str(photos / "a.png"), f"{tmp_path}/{out}")
-    assert plan.jobs == (Job(photos / "a.png", tmp_path / expected),)
+    path = tmp_path / expected
+    assert plan.jobs == (Job(photos / "a.png", path, home=path.parent, relative="a.png"),)
     assert plan.left_alone == 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +15,12 @@ from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from pipcli.batch import run as run_module
+from pipcli.batch.ledger import Ledger, read_ledgers
 from pipcli.batch.plan import Plan, plan_batch
-from pipcli.batch.run import Outcome, run_plan
+from pipcli.batch.run import Existing, Keeping, Outcome, Summary, refuse_strangers, run_plan
 from pipcli.degradations import Degradation
-from pipcli.errors import DeviceError, ImageError, OutputError
+from pipcli.errors import DeviceError, ImageError, OutputError, UsageError
+from pipcli.images import Image
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
 
@@ -77,7 +81,7 @@ def test_every_file_is_restored_into_the_same_tree(tmp_path, restorer):
     assert (summary.restored, summary.failures, summary.unreached, summary.exit_code) == (3, (), 0, 0)
     assert [outcome.job.source.name for outcome in outcomes] == ["a.png", "c.png", "e.png"]
     assert all(outcome.error is None and outcome.seconds > 0 for outcome in outcomes)
-    assert summary.seconds >= sum(outcome.seconds for outcome in outcomes)
+    assert summary.seconds > 0
 
 
 def test_nothing_to_do_is_well(tmp_path, restorer):
@@ -126,16 +130,16 @@ def test_a_folder_that_could_not_be_listed_is_a_failure(tmp_path, restorer):
 def test_a_surprise_costs_one_file_only(tmp_path, restorer, monkeypatch):
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path / "in" / name, 10)
-    real = run_module.read_image
+    real = run_module.read_content
 
-    def read(path: Path) -> object:
+    def read(path: Path) -> bytes:
         if path.name == "a.png":
             raise ZeroDivisionError("a bug\nin a codec")
         if path.name == "b.png":
             raise MemoryError
         return real(path)
 
-    monkeypatch.setattr(run_module, "read_image", read)
+    monkeypatch.setattr(run_module, "read_content", read)
     summary = run_plan(planned(tmp_path), restorer, (1.0,))
     assert summary.restored == 1
     assert summary.failures == (
@@ -154,14 +158,14 @@ def test_a_surprise_costs_one_file_only(tmp_path, restorer, monkeypatch):
 def test_what_concerns_all_files_stops_the_run(tmp_path, restorer, monkeypatch, problem, code):
     for name in ("a.png", "b.png", "c.png", "d.png"):
         save(tmp_path / "in" / name, 10)
-    real = run_module.write_image
+    real = run_module.encode_for
 
-    def write(image: object, path: Path) -> None:
+    def encode(image: Image, path: Path) -> bytes:
         if path.name == "b.png":
             raise problem
-        real(image, path)
+        return real(image, path)
 
-    monkeypatch.setattr(run_module, "write_image", write)
+    monkeypatch.setattr(run_module, "encode_for", encode)
     summary = run_plan(planned(tmp_path), restorer, (1.0,))
     assert summary.exit_code == code
     assert (summary.restored, summary.failures, summary.unreached) == (1, (str(problem),), 2)
@@ -170,10 +174,10 @@ def test_what_concerns_all_files_stops_the_run(tmp_path, restorer, monkeypatch, 
 def test_an_image_the_format_cannot_hold_is_that_files_failure(tmp_path, restorer, monkeypatch):
     save(tmp_path / "in" / "a.png", 10)
 
-    def write(image: object, path: Path) -> None:
+    def encode(image: Image, path: Path) -> bytes:
         raise ImageError(f"{path}: a JPEG holds 8 bits")
 
-    monkeypatch.setattr(run_module, "write_image", write)
+    monkeypatch.setattr(run_module, "encode_for", encode)
     assert run_plan(planned(tmp_path), restorer, (1.0,)).exit_code == 4
 
 
@@ -217,3 +221,168 @@ def test_strength_is_passed_on(tmp_path, restorer):
     save(tmp_path / "in" / "a.png", 100)
     run_plan(planned(tmp_path), restorer, (1.0,), strength=0.25)
     assert level_of(tmp_path / "out" / "a.png") == round(100 + 0.25 * (155 - 100))
+
+
+class Night:
+    """The same command, night after night, and which files it restored."""
+
+    def __init__(self, folder: Path, restorer: Restorer) -> None:
+        self.folder, self.restorer = folder, restorer
+
+    def run(
+        self,
+        strength: float = 1.0,
+        model: str = "m1",
+        existing: Existing = Existing.RESUME,
+        preserve_times: bool = False,
+    ) -> tuple[set[str], Summary]:
+        ledger, outcomes = Ledger(), []
+        plan = plan_batch(str(self.folder / "in"), str(self.folder / "out"))
+        if existing is Existing.RESUME:
+            refuse_strangers(plan, ledger)
+        plan.make_folders()
+        keeping = Keeping(ledger, model, existing, preserve_times)
+        summary = run_plan(plan, self.restorer, (1.0,), strength, outcomes.append, keeping=keeping)
+        return {each.job.relative for each in outcomes if not each.kept and each.error is None}, summary
+
+
+@pytest.fixture
+def night(tmp_path, restorer):
+    for name in ("a.png", "b/c.png", "d.png"):
+        save(tmp_path / "in" / name, 10)
+    return Night(tmp_path, restorer)
+
+
+EVERY = {"a.png", "b/c.png", "d.png"}
+
+
+def test_the_ledger_tells_what_was_made_of_each_file(night, tmp_path):
+    (tmp_path / "in" / "e.png").write_text("I am a text")
+    night.run(strength=0.5)
+    entries = read_ledgers(tmp_path / "out")
+    assert set(entries) == {*EVERY, "e.png"}
+    (entry,) = entries["b/c.png"]
+    # Independent of the code's own hashing.
+    said = subprocess.run(
+        ["sha256sum", tmp_path / "in" / "b" / "c.png", tmp_path / "out" / "b" / "c.png"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [line.split()[0] for line in said.stdout.splitlines()] == [entry.input_sha256, entry.output_sha256]
+    assert (entry.model_sha256, entry.input, entry.error) == ("m1", "b/c.png", None)
+    assert entry.parameters == {
+        "omega": {"noise": 1.0},
+        "strength": 0.5,
+        "tile": 512,
+        "device": "cpu",
+        "precision": "bf16",
+    }
+    assert entry.seconds >= 0
+    (failed,) = entries["e.png"]
+    assert (failed.output_sha256, failed.error) == (
+        None,
+        f"{tmp_path}/in/e.png: is no image of a known format",
+    )
+
+
+def test_the_same_command_keeps_what_is_finished(night, tmp_path):
+    assert night.run()[0] == EVERY
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
+    done, summary = night.run()
+    assert done == set()
+    assert (summary.restored, summary.kept, summary.exit_code) == (0, 3, 0)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")} == before
+
+
+def test_what_changed_is_done_again_and_no_more(night, tmp_path):
+    night.run()
+    save(tmp_path / "in" / "a.png", 20)
+    (tmp_path / "out" / "b" / "c.png").write_bytes(b"half")
+    save(tmp_path / "in" / "new.png", 30)
+    assert night.run()[0] == {"a.png", "b/c.png", "new.png"}
+    assert level_of(tmp_path / "out" / "a.png") == 235
+    assert level_of(tmp_path / "out" / "b" / "c.png") == 245
+    (tmp_path / "out" / "d.png").unlink()
+    assert night.run()[0] == {"d.png"}
+    assert night.run()[0] == set()
+
+
+def test_another_model_or_strength_does_all_again(night):
+    night.run()
+    assert night.run(strength=0.5)[0] == EVERY
+    assert night.run(strength=0.5, model="m2")[0] == EVERY
+    assert night.run(strength=0.5, model="m2")[0] == set()
+    # What stands there is of the last command, so the first one's lines do not fit any more.
+    assert night.run()[0] == EVERY
+
+
+def test_failures_are_tried_again(night, tmp_path):
+    (tmp_path / "in" / "e.png").write_text("I am a text")
+    assert night.run()[1].exit_code == 3
+    done, summary = night.run()
+    assert (done, summary.kept, summary.exit_code) == (set(), 3, 3)
+    save(tmp_path / "in" / "e.png", 40)
+    assert night.run()[0] == {"e.png"}
+
+
+def test_a_killed_run_is_taken_up(night, tmp_path, monkeypatch):
+    # Killed after the ledger's line and before the file: the line alone must not count.
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_bytes", die)
+        with pytest.raises(Killed):
+            night.run()
+    ledger = tmp_path / "out" / ".pipcli" / "ledger.jsonl"
+    assert len(ledger.read_text().splitlines()) >= 1
+    assert list((tmp_path / "out").rglob("*.png")) == []
+    # And killed within a line.
+    ledger.write_text(ledger.read_text() + '{"input":"b/c.p')
+    assert night.run()[0] == EVERY
+    assert night.run()[0] == set()
+
+
+def test_overwrite_does_all_again_and_skip_existing_looks_at_nothing(night, tmp_path):
+    night.run()
+    assert night.run(existing=Existing.OVERWRITE)[0] == EVERY
+    save(tmp_path / "in" / "a.png", 20)
+    (tmp_path / "out" / "b" / "c.png").write_bytes(b"mine")
+    (tmp_path / "out" / "d.png").unlink()
+    assert night.run(existing=Existing.SKIP)[0] == {"d.png"}
+    assert (tmp_path / "out" / "b" / "c.png").read_bytes() == b"mine"
+
+
+def test_files_of_others_are_not_replaced_unless_asked(night, tmp_path):
+    (tmp_path / "out" / "b").mkdir(parents=True)
+    (tmp_path / "out" / "a.png").write_bytes(b"")
+    assert night.run(existing=Existing.SKIP)[0] == {"b/c.png", "d.png"}
+    (tmp_path / "out" / "b" / "c.png").unlink()
+    assert night.run()[0] == {"a.png", "b/c.png"}, "an empty file holds nothing that could be lost"
+    save(tmp_path / "in" / "mine.png", 40)
+    (tmp_path / "out" / "mine.png").write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"out/mine\.png: is there already, not from an earlier run"):
+        night.run()
+    assert (tmp_path / "out" / "mine.png").read_bytes() == b"mine"
+    assert night.run(existing=Existing.OVERWRITE)[0] == {*EVERY, "mine.png"}
+
+
+def test_times_are_those_of_the_input_where_asked(night, tmp_path):
+    os.utime(tmp_path / "in" / "a.png", ns=(10**18, 10**18 + 1))
+    night.run(preserve_times=True)
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == 10**18 + 1
+    night.run(existing=Existing.OVERWRITE)
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns != 10**18 + 1
+
+
+def test_a_ledger_that_cannot_be_written_stops_the_run_before_a_file_is_placed(night, tmp_path):
+    (tmp_path / "out" / ".pipcli" / "ledger.jsonl").mkdir(parents=True)
+    for existing in (Existing.RESUME, Existing.OVERWRITE):
+        summary = night.run(existing=existing)[1]
+        assert summary.exit_code == 7
+        assert "Is a directory" in summary.failures[0]
+        assert list((tmp_path / "out").rglob("*.png")) == []

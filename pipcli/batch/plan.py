@@ -14,17 +14,37 @@ from pathlib import Path
 
 from pipcli.errors import OutputError, UsageError
 from pipcli.images import SUFFIXES, find_images
+from pipcli.images.atomic import remove_temporaries
 from pipcli.images.dicom import is_dicom_file
 from pipcli.images.naming import shown
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to restore and where the result goes; dicom says that its content is DICOM."""
+    """One file to restore and where the result goes.
+
+    Attributes:
+        source, target: the two files.
+        home: the folder, at or above the target's, whose ledger tells of it.
+        relative: path of the source below the input that the user named, with slashes.
+        dicom: its content is DICOM.
+    """
 
     source: Path
     target: Path
+    home: Path
+    relative: str
     dicom: bool = False
+
+    @property
+    def output(self) -> str:
+        """Path of the target below home, with slashes: its name in the ledger."""
+        return self.target.relative_to(self.home).as_posix()
+
+    @property
+    def in_place(self) -> bool:
+        """The target takes the place of the source."""
+        return self.target == self.source
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,8 @@ class Plan:
     def make_folders(self) -> None:
         """Make every folder that will be written to, and prove that files can be made there.
 
+        What an earlier run left there half-written is removed.
+
         Raises:
             OutputError: one cannot be made or written to.
         """
@@ -53,6 +75,7 @@ class Plan:
                 # Permissions do not tell all: the mount may be read-only, or we may be root.
                 with tempfile.TemporaryFile(dir=folder, prefix=".pipcli-", suffix=".tmp"):
                     pass
+                remove_temporaries(folder)
             except OSError as error:
                 raise OutputError(
                     f"{shown(folder)}: cannot be written to: {error.strerror or error}"
@@ -99,7 +122,7 @@ def _plan_file(source: str, target: str) -> Plan:
         known = ", ".join(sorted(SUFFIXES))
         raise UsageError(f"{shown(path)}: its suffix is none that can be written: {known}")
     _require_writable(path.parent)
-    return Plan((Job(Path(source), path, dicom),))
+    return Plan((Job(Path(source), path, path.parent, Path(source).name, dicom),))
 
 
 def _plan_folder(source: Path, target: Path) -> Plan:
@@ -118,7 +141,10 @@ def _plan_folder(source: Path, target: Path) -> Plan:
     found = find_images(source, exclude=(target,))
     _require_writable(target)
     return Plan(
-        jobs=tuple(Job(source / name, target / name, name in found.dicom) for name in found.images),
+        jobs=tuple(
+            Job(source / name, target / name, target, name.as_posix(), name in found.dicom)
+            for name in found.images
+        ),
         left_alone=found.hidden + found.others + len(found.loops),
         unlisted=tuple(source / name for name in found.unreadable),
     )

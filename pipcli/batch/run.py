@@ -1,24 +1,56 @@
-"""Restoring what a plan lists, one file after the other; a bad file is recorded and the rest go on."""
+"""Restoring what a plan lists; a bad file is recorded and the rest go on."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipcli.batch.ledger import Entry, Ledger, Recipe, as_recorded, hash_bytes, hash_file
 from pipcli.batch.plan import Job, Plan
 from pipcli.batch.slices import DicomOptions, Treatment, incomplete_series, series_id, treat_dicom
-from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError
-from pipcli.images import Image, read_image, write_image
+from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError, UsageError
+from pipcli.images import Image, decode_image
+from pipcli.images.atomic import write_bytes
 from pipcli.images.naming import shown
+from pipcli.images.reading import read_content
+from pipcli.images.writing import encode_for
 
 if TYPE_CHECKING:
     from pipcli.inference.engine import Redo, Restorer
 
 SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
+
+
+class Existing(Enum):
+    """What is done about outputs that are there already."""
+
+    RESUME = "what the ledger shows as finished is kept, all else of this program is made again"
+    OVERWRITE = "everything is made again, and replaces whatever is there"
+    SKIP = "whatever is there is kept"
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How a run keeps account of its files.
+
+    Attributes:
+        ledger: where it is noted what was made of each.
+        model_sha256: of the weights file, to be noted.
+        existing: what is done about outputs that are there.
+        preserve_times: outputs take their inputs' times of last access and change.
+    """
+
+    ledger: Ledger
+    model_sha256: str
+    existing: Existing = Existing.RESUME
+    preserve_times: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,13 +59,14 @@ class Outcome:
 
     Attributes:
         job: the job.
-        seconds: from reading to the written file.
+        seconds: of reading, computing and writing.
         error: why there is no output, one line that names the file; None when it was restored.
         warnings: what the user should know of a restored file, a phrase each.
         redone: tiles, or the prompts of an image, that the numeric guard computed again.
         left_alone: why a DICOM file was not restored, though nothing is wrong with it; None where it was.
         copied: it was left alone and copied.
         series: of a DICOM file, told from others and nothing else; None where it is not known.
+        kept: nothing was done, because the output was there already.
     """
 
     job: Job
@@ -44,6 +77,7 @@ class Outcome:
     left_alone: str | None = None
     copied: bool = False
     series: str | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +95,7 @@ class Summary:
         left_alone: reason → number of DICOM files that were not restored for it.
         copied: how many of these were copied.
         incomplete: restored series that lack slices, a line each.
+        kept: outputs that were there already.
     """
 
     restored: int
@@ -73,6 +108,7 @@ class Summary:
     left_alone: Mapping[str, int] = field(default_factory=dict)
     copied: int = 0
     incomplete: tuple[str, ...] = ()
+    kept: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -82,7 +118,35 @@ class Summary:
         if self.interrupted:
             return INTERRUPTED
         if self.failures:
-            return SOME_FAILED if self.restored else ALL_FAILED
+            return SOME_FAILED if self.restored or self.kept else ALL_FAILED
+        return 0
+
+
+def refuse_strangers(plan: Plan, ledger: Ledger) -> None:
+    """Refuse to replace files that no ledger tells of; empty ones hold nothing that could be lost.
+
+    Raises:
+        UsageError: there are such files where outputs would go.
+        OutputError: a ledger cannot be read.
+    """
+    strangers = [
+        job.target
+        for job in plan.jobs
+        if not job.in_place and _size(job.target) and not ledger.entries(job.home, job.output)
+    ]
+    if strangers:
+        count = "is" if len(strangers) == 1 else f"and {len(strangers) - 1} more are"
+        raise UsageError(
+            f"{shown(strangers[0])}: {count} there already, not from an earlier run: "
+            "--overwrite replaces such files, --skip-existing keeps them"
+        )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
+    try:
+        return path.lstat().st_size
+    except OSError:
         return 0
 
 
@@ -94,6 +158,7 @@ def run_plan(
     on_outcome: Callable[[Outcome], None] | None = None,
     stopping: Callable[[], bool] | None = None,
     dicom: DicomOptions | None = None,
+    keeping: Keeping | None = None,
 ) -> Summary:
     """Restore every file of a plan.
 
@@ -105,6 +170,7 @@ def run_plan(
         on_outcome: told of each file as soon as it is done.
         stopping: asked before each file; True ends the run there.
         dicom: what is done with DICOM files; needed where the plan holds any.
+        keeping: how account is kept; None makes every file anew and notes nothing.
 
     What concerns the whole run (no space or right to write, out of memory on the device) stops it, and what
     else goes wrong with a file is that file's outcome: this function raises nothing of its own.
@@ -112,98 +178,261 @@ def run_plan(
     if dicom is None and any(job.dicom for job in plan.jobs):
         raise ValueError("the plan holds DICOM files: say what is done with them")
     start = time.monotonic()
-    restored = redone = done = copied = 0
-    left_alone: Counter[str] = Counter()
-    slices: list[tuple[Path, str]] = []
-    failed_slices: list[tuple[Path, str | None]] = []
-    failures = [f"{shown(folder)}: cannot be listed" for folder in plan.unlisted]
+    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping)
+    tally = _Tally()
     stopped_by: PipcliError | None = None
     for job in plan.jobs:
         if stopping is not None and stopping():
             break
-        outcome, stopped_by = _run_job(job, restorer, omega, strength, dicom)
-        done += 1
-        redone += outcome.redone
-        copied += outcome.copied
-        if outcome.error is not None:
-            failures.append(outcome.error)
-            failed_slices.extend([(job.source, outcome.series)] if job.dicom else [])
-        elif outcome.left_alone is not None:
-            left_alone[outcome.left_alone] += 1
-        else:
-            restored += 1
-            slices.extend([(job.source, outcome.series)] if outcome.series else [])
+        work = stages.load(job)
+        stages.compute(work)
+        stages.finish(work)
+        outcome = tally.count(work)
         if on_outcome is not None:
             on_outcome(outcome)
-        if stopped_by is not None:
+        if work.fatal is not None:
+            stopped_by = work.fatal
             break
     # Asked again, so that Ctrl-C during the last file ends a script around this command too.
     interrupted = stopping is not None and stopping()
-    failed_slices.extend((job.source, None) for job in plan.jobs[done:] if job.dicom)
-    return Summary(
-        restored=restored,
-        failures=tuple(failures),
-        unreached=len(plan.jobs) - done,
-        redone=redone,
-        seconds=time.monotonic() - start,
-        interrupted=interrupted,
-        stopped_by=stopped_by,
-        left_alone=dict(left_alone),
-        copied=copied,
-        incomplete=incomplete_series(slices, failed_slices),
-    )
+    return tally.summary(plan, time.monotonic() - start, interrupted, stopped_by)
 
 
-def _run_job(
-    job: Job, restorer: Restorer, omega: Sequence[float], strength: float, dicom: DicomOptions | None
-) -> tuple[Outcome, PipcliError | None]:
-    """One file's outcome, and the error if it concerns the files after it too."""
-    start = time.monotonic()
-    name = shown(job.source)
-    redone: list[Redo] = []
-    warnings: list[str] = []
+@dataclass
+class _Work:
+    """One file on its way through the stages, and what has become of it so far."""
+
+    job: Job
+    seconds: float = 0.0
+    sha256: str | None = None
+    times: tuple[int, int] | None = None
+    image: Image | None = None
+    treatment: Treatment = field(default_factory=Treatment)
+    warnings: list[str] = field(default_factory=list)
+    redone: list[Redo] = field(default_factory=list)
+    earlier: Entry | None = None
+    kept: bool = False
     error: str | None = None
     fatal: PipcliError | None = None
-    treatment = Treatment()
-    try:
-        if job.dicom and dicom is not None:
-            treatment = treat_dicom(job, restorer, omega, strength, dicom, redone.append)
-            warnings.extend(treatment.notes)
+
+    @property
+    def over(self) -> bool:
+        return self.kept or self.error is not None
+
+    @contextmanager
+    def stage(self) -> Iterator[None]:
+        """Whatever is raised within becomes this file's error."""
+        start = time.monotonic()
+        name = shown(self.job.source)
+        try:
+            yield
+        except (OutputError, DeviceError) as problem:
+            self.fatal, self.error = problem, str(problem)
+        except PipcliError as problem:
+            self.error = str(problem)
+        except MemoryError:
+            self.error = f"{name}: does not fit into memory"
+        except Exception as problem:  # a bug, or a library's surprise: it must not cost the other files
+            text = " ".join(str(problem).split())
+            self.error = f"{name}: internal error: {type(problem).__name__}: {text}"
+        finally:
+            self.seconds += time.monotonic() - start
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The three steps of every file. Only `compute` uses the model."""
+
+    restorer: Restorer
+    omega: tuple[float, ...]
+    strength: float
+    dicom: DicomOptions | None
+    keeping: Keeping | None
+
+    def load(self, job: Job) -> _Work:
+        """Read and decode a file, unless its output is there."""
+        work = _Work(job)
+        keeping = self.keeping
+        with work.stage():
+            if keeping is not None and keeping.existing is Existing.SKIP and os.path.lexists(job.target):
+                work.kept = True
+                return work
+            if keeping is not None and keeping.preserve_times:
+                status = job.source.stat()
+                work.times = status.st_atime_ns, status.st_mtime_ns
+            if job.dicom:
+                work.sha256 = hash_file(job.source)
+                self._look_back(work)
+                return work
+            content = read_content(job.source)
+            work.sha256 = hash_bytes(content)
+            self._look_back(work)
+            if not work.kept:
+                work.image = decode_image(content, shown(job.source))
+                work.warnings.extend(work.image.metadata.notes)
+        return work
+
+    def compute(self, work: _Work) -> None:
+        """Restore what was loaded; of DICOM, all but the writing."""
+        if work.over:
+            return
+        with work.stage():
+            if work.job.dicom and self.dicom is not None:
+                work.treatment = treat_dicom(
+                    work.job, self.restorer, self.omega, self.strength, self.dicom, work.redone.append
+                )
+                work.warnings.extend(work.treatment.notes)
+            elif work.image is not None:
+                try:
+                    work.image = self.restorer.restore(
+                        work.image, self.omega, self.strength, work.redone.append
+                    )
+                except ImageError as error:  # the restorer does not know the file's name
+                    raise ImageError(f"{shown(work.job.source)}: {error}") from error
+        if work.redone:
+            precisions = " and ".join(sorted({str(redo.precision) for redo in work.redone}))
+            results = "1 result" if len(work.redone) == 1 else f"{len(work.redone)} results"
+            work.warnings.append(f"{results} not finite in {self.restorer.precision}, redone in {precisions}")
+
+    def finish(self, work: _Work) -> None:
+        """Encode, note and write what was restored; note failures too."""
+        if work.kept:
+            return
+        job = work.job
+        if work.error is None:
+            with work.stage():
+                data = work.treatment.data
+                if work.image is not None:
+                    data = encode_for(work.image, job.target)
+                # Noted first: were the process killed in between, the next run would else take the file for
+                # a stranger's, or restore in place a second time.
+                self._note(work, None if data is None else hash_bytes(data))
+                if data is not None:
+                    write_bytes(job.target, data, work.times)
+        work.image = None
+        if work.error is not None:
+            if job.dicom:
+                work.treatment = replace(work.treatment, data=None, series=series_id(job.source))
+            with suppress(OutputError):  # that is what it may be about
+                self._note(work, None)
+
+    def _look_back(self, work: _Work) -> None:
+        """Whether the file is finished already, by the ledger and by what is there."""
+        keeping, job = self.keeping, work.job
+        if keeping is None or keeping.existing is not Existing.RESUME or work.sha256 is None:
+            return
+        recipe = self._recipe(job)
+        there: str | None = work.sha256 if job.in_place else None
+        for entry in keeping.ledger.entries(job.home, job.output):
+            if entry.error is not None or Recipe(entry.model_sha256, entry.parameters) != recipe:
+                continue
+            if not job.in_place and entry.input_sha256 != work.sha256:
+                continue
+            if entry.output_sha256 is not None:
+                there = there or hash_file(job.target)
+            elif job.in_place or entry.left_alone is None:
+                continue
+            if entry.output_sha256 is None or entry.output_sha256 == there:
+                work.kept, work.earlier = True, entry
+                return
+
+    def _recipe(self, job: Job) -> Recipe:
+        restorer = self.restorer
+        parameters = {
+            "omega": dict(zip(map(str, restorer.degradations), self.omega, strict=True)),
+            "strength": self.strength,
+            "tile": restorer.tiling.tile,
+            "device": restorer.device.type,
+            "precision": str(restorer.precision),
+        }
+        if job.dicom and self.dicom is not None:
+            options = asdict(self.dicom)
+            del options["model_sha256"]
+            parameters |= options | {"window": self.dicom.window.text if self.dicom.window else None}
+        sha256 = "" if self.keeping is None else self.keeping.model_sha256
+        return Recipe(sha256, as_recorded(parameters))
+
+    def _note(self, work: _Work, output_sha256: str | None) -> None:
+        if self.keeping is None:
+            return
+        job, recipe = work.job, self._recipe(work.job)
+        entry = Entry(
+            input=job.relative,
+            input_sha256=work.sha256,
+            model_sha256=recipe.model_sha256,
+            parameters=recipe.parameters,
+            output=job.output,
+            output_sha256=output_sha256,
+            seconds=round(work.seconds, 3),
+            warnings=tuple(work.warnings),
+            left_alone=work.treatment.left_alone,
+            series=work.treatment.series,
+            error=work.error,
+        )
+        self.keeping.ledger.add(job.home, entry)
+
+
+@dataclass
+class _Tally:
+    """The sums of a run."""
+
+    done: set[Path] = field(default_factory=set)
+    restored: int = 0
+    kept: int = 0
+    redone: int = 0
+    copied: int = 0
+    left_alone: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    slices: list[tuple[Path, str]] = field(default_factory=list)
+    failed_slices: list[tuple[Path, str | None]] = field(default_factory=list)
+
+    def count(self, work: _Work) -> Outcome:
+        """Add one file, and say what became of it."""
+        job, earlier = work.job, work.earlier
+        outcome = Outcome(
+            job=job,
+            seconds=work.seconds,
+            error=work.error,
+            warnings=tuple(work.warnings) if earlier is None else earlier.warnings,
+            redone=len(work.redone),
+            left_alone=work.treatment.left_alone if earlier is None else earlier.left_alone,
+            copied=work.treatment.left_alone is not None and work.treatment.data is not None
+            if earlier is None
+            else earlier.left_alone is not None and earlier.output_sha256 is not None,
+            series=work.treatment.series if earlier is None else earlier.series,
+            kept=work.kept,
+        )
+        self.done.add(job.target)
+        self.redone += outcome.redone
+        if outcome.error is not None:
+            self.failures.append(outcome.error)
+            self.failed_slices.extend([(job.source, outcome.series)] if job.dicom else [])
+            return outcome
+        self.slices.extend([(job.source, outcome.series)] if outcome.series else [])
+        if outcome.left_alone is not None:
+            self.left_alone[outcome.left_alone] += 1
+            self.copied += outcome.copied
+        elif outcome.kept:
+            self.kept += 1
         else:
-            image = read_image(job.source)
-            warnings.extend(image.metadata.notes)
-            write_image(_restored(image, name, restorer, omega, strength, redone), job.target)
-    except (OutputError, DeviceError) as problem:
-        fatal, error = problem, str(problem)
-    except PipcliError as problem:
-        error = str(problem)
-    except MemoryError:
-        error = f"{name}: does not fit into memory"
-    except Exception as problem:  # a bug, or a library's surprise: it must not cost the other files
-        text = " ".join(str(problem).split())
-        error = f"{name}: internal error: {type(problem).__name__}: {text}"
-    if redone:
-        precisions = " and ".join(sorted({str(redo.precision) for redo in redone}))
-        results = "1 result" if len(redone) == 1 else f"{len(redone)} results"
-        warnings.append(f"{results} not finite in {restorer.precision}, redone in {precisions}")
-    outcome = Outcome(
-        job,
-        time.monotonic() - start,
-        error,
-        tuple(warnings),
-        len(redone),
-        treatment.left_alone,
-        treatment.copied,
-        series_id(job.source) if job.dicom and error is not None else treatment.series,
-    )
-    return outcome, fatal
+            self.restored += 1
+        return outcome
 
-
-def _restored(
-    image: Image, name: str, restorer: Restorer, omega: Sequence[float], strength: float, redone: list[Redo]
-) -> Image:
-    """The restored image; an error names the file, which the restorer does not know."""
-    try:
-        return restorer.restore(image, omega, strength, redone.append)
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
+    def summary(
+        self, plan: Plan, seconds: float, interrupted: bool, stopped_by: PipcliError | None
+    ) -> Summary:
+        unreached = [job for job in plan.jobs if job.target not in self.done]
+        self.failed_slices.extend((job.source, None) for job in unreached if job.dicom)
+        return Summary(
+            restored=self.restored,
+            failures=(*(f"{shown(folder)}: cannot be listed" for folder in plan.unlisted), *self.failures),
+            unreached=len(unreached),
+            redone=self.redone,
+            seconds=seconds,
+            interrupted=interrupted,
+            stopped_by=stopped_by,
+            left_alone=dict(self.left_alone),
+            copied=self.copied,
+            incomplete=incomplete_series(self.slices, self.failed_slices),
+            kept=self.kept,
+        )

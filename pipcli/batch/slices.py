@@ -14,7 +14,6 @@ import numpy as np
 from pipcli.batch.plan import Job, Plan
 from pipcli.degradations import Degradation
 from pipcli.errors import ImageError, PipcliError, UsageError
-from pipcli.images.atomic import write_bytes
 from pipcli.images.dicom import DicomImage, LeftAlone
 from pipcli.images.dicom_reading import read_dicom, series_of
 from pipcli.images.dicom_windows import AUTO, USUAL, Window, WindowChoice, percentile_window
@@ -54,14 +53,14 @@ class Treatment:
     """What was done with a DICOM file.
 
     Attributes:
+        data: the file to write, restored or copied; None where none is.
         left_alone: why it was not restored, as the end of the sentence "the file …"; None where it was.
-        copied: it was left alone and copied.
         series: tells its series from others, and nothing else; None where it was left alone.
         notes: what the user should know, a phrase each.
     """
 
+    data: bytes | None = None
     left_alone: str | None = None
-    copied: bool = False
     series: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -88,11 +87,11 @@ def treat_dicom(
     options: DicomOptions,
     on_redo: Callable[[Redo], None] | None = None,
 ) -> Treatment:
-    """Restore the file of a job, or leave it alone.
+    """Restore the file of a job, or leave it alone; writes nothing.
 
     Raises:
         ImageError: it should be restored and cannot be; holds nothing of the patient.
-        OutputError, DeviceError: as everywhere.
+        DeviceError: as everywhere.
     """
     name = shown(job.source)
     try:
@@ -154,9 +153,7 @@ def _treat(
     image = read_dicom(job.source, others=choice is not None and not choice.in_hounsfield)
     if isinstance(image, LeftAlone):
         copied = options.copy_others and image.copyable
-        if copied:
-            write_bytes(job.target, _content(job.source))
-        return Treatment(left_alone=image.reason, copied=copied)
+        return Treatment(_content(job.source) if copied else None, left_alone=image.reason)
 
     stored, windows = np.empty_like(image.stored), []
     notes = list(image.notes)
@@ -184,8 +181,7 @@ def _treat(
         data = encode_dicom(image, stored, windows, _derivation(choice, restorer, strength, options))
     except ImageError as error:
         raise ImageError(f"{shown(job.source)}: {error}") from None
-    write_bytes(job.target, data)
-    return Treatment(series=_hashed(str(image.dataset.SeriesInstanceUID)), notes=tuple(notes))
+    return Treatment(data, series=_hashed(str(image.dataset.SeriesInstanceUID)), notes=tuple(notes))
 
 
 def _derivation(

@@ -85,6 +85,16 @@ def restore(
     drop_private: Annotated[
         bool, typer.Option("--drop-private", help="DICOM: leave private elements out of what is written.")
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Do every file again, and replace whatever is there already."),
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Keep whatever is there already, whoever made it.")
+    ] = False,
+    preserve_times: Annotated[
+        bool, typer.Option("--preserve-times", help="Outputs take the times of their inputs.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each file on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:
@@ -93,32 +103,39 @@ def restore(
         raise UsageError(f"--strength is {strength}: it must be from 0 to 1")
     if sigma_hu is not None and not 0 < sigma_hu < math.inf:
         raise UsageError(f"--sigma-hu is {sigma_hu}: it must be above 0")
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other")
     weights = parse_task(task)
 
     # Everything that can be wrong is found before anything is changed, and what is cheap to find comes first.
+    from pipcli.batch.ledger import Ledger
     from pipcli.batch.plan import plan_batch
+    from pipcli.batch.run import Existing, Keeping, refuse_strangers, run_plan
     from pipcli.batch.slices import DicomOptions, require_denoising
     from pipcli.images.dicom_windows import parse_window
 
     chosen_window = None if window is None else parse_window(window)
     plan = plan_batch(source, target)
     require_denoising(plan, weights)
+    ledger = Ledger()
+    existing = Existing.OVERWRITE if overwrite else Existing.SKIP if skip_existing else Existing.RESUME
+    if existing is Existing.RESUME:
+        refuse_strangers(plan, ledger)
 
-    from pipcli.batch.run import run_plan
     from pipcli.inference.device import choose_device, choose_precision
     from pipcli.inference.engine import Restorer
     from pipcli.models import zoo
+    from pipcli.models.checkpoint import sha256_of
 
     where = choose_device(device.value)
     restorer = Restorer(zoo.load_model(model), where, choose_precision(precision.value, where), tile)
     omega = omega_vector(weights, restorer.degradations)
+    keeping = Keeping(ledger, sha256_of(zoo.locate(model).path), existing, preserve_times)
     dicom = None
     if any(job.dicom for job in plan.jobs):
-        from pipcli.models.checkpoint import sha256_of
-
         dicom = DicomOptions(
             model=Path(model).stem,
-            model_sha256=sha256_of(zoo.locate(model).path),
+            model_sha256=keeping.model_sha256,
             window=chosen_window,
             sigma=sigma_hu,
             copy_others=copy_others,
@@ -143,7 +160,7 @@ def restore(
                 print(_json_line(outcome, task, omega, restorer), flush=True)
             advance()
 
-        summary = run_plan(plan, restorer, omega, strength, report, stopping, dicom)
+        summary = run_plan(plan, restorer, omega, strength, report, stopping, dicom, keeping)
     _report(summary, plan, setting, warnings, quiet)
     raise typer.Exit(summary.exit_code)
 
@@ -167,6 +184,7 @@ def _json_line(outcome: Outcome, task: str, omega: tuple[float, ...], restorer: 
         "seconds": round(outcome.seconds, 3),
         "warnings": list(outcome.warnings),
         "left_alone": outcome.left_alone,
+        "kept": outcome.kept,
         "error": outcome.error,
     }
     return json.dumps(line)
@@ -192,6 +210,8 @@ def _report(summary: Summary, plan: Plan, setting: str, warnings: Mapping[str, i
         f"{len(summary.failures)} failed",
         f"{plan.left_alone + sum(summary.left_alone.values())} left alone",
     ]
+    if summary.kept:
+        counts.insert(1, f"{summary.kept} there already")
     if summary.copied:
         counts[-1] += f" ({summary.copied} of them copied)"
     if summary.unreached:
