@@ -53,6 +53,40 @@ class JpegCoding:
 
 
 @dataclass(frozen=True)
+class TiffCoding:
+    """How a page of a TIFF was stored, so that the restored one can be stored the same way.
+
+    Args:
+        compression: TIFF's number of it; 1 none, 5 LZW, 7 JPEG, 8 Deflate, 32773 PackBits, 34925 LZMA,
+            50000 Zstandard.
+        predictor: whether differences of neighbours were compressed.
+        tile: height and width of its tiles, multiples of 16; None for strips.
+        rows: of a strip; None for one strip.
+        quality: of JPEG, 1 to 100.
+        subsampling: of JPEG's chroma, horizontal and vertical.
+        premultiplied: whether colours were stored multiplied by alpha.
+        big: whether the file was a BigTIFF.
+    """
+
+    compression: int = 8
+    predictor: bool = True
+    tile: tuple[int, int] | None = None
+    rows: int | None = None
+    quality: int = 95
+    subsampling: tuple[int, int] = (1, 1)
+    premultiplied: bool = False
+    big: bool = False
+
+    def __post_init__(self) -> None:
+        if self.compression not in (1, 5, 7, 8, 32773, 34925, 50000):
+            raise ValueError(f"compression {self.compression} is none that is written")
+        if self.tile is not None and any(side < 16 or side % 16 for side in self.tile):
+            raise ValueError(f"tiles of {self.tile}: their sides must be multiples of 16")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"quality is {self.quality}: it must be from 1 to 100")
+
+
+@dataclass(frozen=True)
 class Metadata:
     """What a file holds beside its pixels. It says nothing that contradicts upright pixels.
 
@@ -67,6 +101,10 @@ class Metadata:
         jpeg: how the source was compressed; None where it was no JPEG.
         lossless: whether the source was stored without loss; formats that can do either do the same again.
         notes: what reading changed or left out, one phrase each, for the user to see.
+        iptc: IPTC record (IIM), as APP13 of a JPEG and tag 33723 of a TIFF hold it.
+        tiff: how the source was stored; None where it was no TIFF.
+        depth: bits a channel of the source, where its format can tell 10 or 12 from 16; else None.
+        quality: 1 to 100, asked for by the user in place of the source's; None for that of the source.
     """
 
     format: str = "PNG"
@@ -78,10 +116,16 @@ class Metadata:
     jpeg: JpegCoding | None = None
     lossless: bool = True
     notes: tuple[str, ...] = ()
+    iptc: bytes | None = None
+    tiff: TiffCoding | None = None
+    depth: int | None = None
+    quality: int | None = None
 
     def __post_init__(self) -> None:
         if self.dpi is not None and plausible_dpi(*self.dpi) is None:
             raise ValueError(f"resolution is {self.dpi}: it must be above 0 and at most {_HIGHEST_DPI:g} dpi")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise ValueError(f"quality is {self.quality}: it must be from 1 to 100")
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from pipcli.errors import ImageError
 from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
 from pipcli.images.image import Array, Image, JpegCoding, Metadata, plausible_dpi
 from pipcli.images.limits import check_size
+from pipcli.images.photoshop import iptc_of, resources_of, without_thumbnails
 
 SIGNATURE = b"\xff\xd8\xff"
 
@@ -45,6 +46,7 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
 _PICTURES = b"MPF\0"
+_PHOTOSHOP = b"Photoshop 3.0\0"
 _LARGEST_PAYLOAD = 65533
 
 _ZIGZAG = (
@@ -61,6 +63,14 @@ class _Component(NamedTuple):
     horizontal: int
     vertical: int
     table: int
+
+
+_STANDARD_LUMINANCE = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17,
+    22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78,
+    87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+"""Quantisation that libjpeg takes for quality 50 (T.81, table K.1), in row order."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +179,33 @@ def encode_jpeg(image: Image) -> bytes:
     return coded[:after_jfif] + b"".join(_metadata_segments(image.metadata)) + coded[after_jfif:]
 
 
+def quality_of_stream(data: bytes) -> int | None:
+    """The quality, 1 to 100 as libjpeg counts, whose luminance table is nearest to the first one in a stream.
+
+    None where there is no whole table before the coded data. For files that hold JPEG inside.
+    """
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != _SCAN:
+        size = int.from_bytes(data[place + 2 : place + 4], "big")
+        if data[place + 1] == _TABLES:
+            try:
+                table = next(iter(_tables(data[place + 4 : place + 2 + size]).values()), None)
+            except ImageError:
+                return None
+            return None if table is None else _quality(table)
+        place += 2 + size
+    return None
+
+
+def _quality(table: tuple[int, ...]) -> int:
+    def distance(quality: int) -> int:
+        percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+        scaled = (min(max((entry * percent + 50) // 100, 1), 255) for entry in _STANDARD_LUMINANCE)
+        return sum(abs(a - b) for a, b in zip(scaled, table, strict=True))
+
+    return min(range(100, 0, -1), key=distance)
+
+
 def _take_apart(data: bytes) -> _Stream:
     """Segments, frame and tables of a file, walked from start to end marker."""
     if not data.startswith(SIGNATURE):
@@ -257,6 +294,7 @@ def _metadata(stream: _Stream) -> Metadata:
     exif = xmp = None
     dpi = None
     profile: dict[int, bytes] = {}
+    resources = b""
     blocks: list[tuple[bytes, bytes]] = []
     notes: list[str] = []
     for marker, payload in stream.segments:
@@ -273,13 +311,21 @@ def _metadata(stream: _Stream) -> Metadata:
             profile[payload[len(_ICC)]] = payload[len(_ICC) + 2 :]
         elif marker == _APP2 and payload.startswith(_PICTURES):
             notes.append("further pictures in the file (previews, gain map) are left out")
+        elif marker == _APP13 and payload.startswith(_PHOTOSHOP):
+            resources += payload[len(_PHOTOSHOP) :]
         elif marker in (_APP13, _COMMENT) or (marker == _APP1 and payload.startswith(_LONG_XMP)):
             blocks.append((bytes([marker]), payload))
+    if resources:
+        kept = without_thumbnails(resources)
+        size = _LARGEST_PAYLOAD - len(_PHOTOSHOP)
+        parts = [kept[start : start + size] for start in range(0, len(kept), size)]
+        blocks.extend((bytes([_APP13]), _PHOTOSHOP + part) for part in parts)
     return Metadata(
         "JPEG",
         icc=b"".join(profile[number] for number in sorted(profile)) or None,
         exif=exif,
         xmp=xmp,
+        iptc=iptc_of(resources),
         dpi=dpi,
         blocks=tuple(blocks),
         jpeg=_coding(stream),
@@ -391,9 +437,11 @@ def _metadata_segments(metadata: Metadata) -> Iterator[bytes]:
             raise ImageError(f"an ICC profile of {len(metadata.icc)} bytes does not fit into a JPEG")
         for number, part in enumerate(parts, start=1):
             yield _segment(_APP2, _ICC + bytes([number, len(parts)]) + part)
-    if metadata.format == "JPEG":
-        for kind, payload in metadata.blocks:
-            yield _segment(kind[0], payload)
+    blocks = metadata.blocks if metadata.format == "JPEG" else ()
+    for kind, payload in blocks:
+        yield _segment(kind[0], payload)
+    if metadata.iptc and not any(payload.startswith(_PHOTOSHOP) for _, payload in blocks):
+        yield _segment(_APP13, _PHOTOSHOP + resources_of(metadata.iptc))
 
 
 def _segment(marker: int, payload: bytes) -> bytes:

@@ -1,70 +1,101 @@
-"""TIFF 6.0 and BigTIFF with one page: grey, RGB, palette, alpha; 1 to 16 bits and 32-bit float.
+"""TIFF 6.0 and BigTIFF, of one page or many: grey, RGB, palette, alpha; 1 to 16 bits and 32-bit float.
 
-tifffile reads strips, tiles and their compressions. Written files are Deflate with predictor, which every
-reader knows and which loses nothing. Up to 8 bits come out as 8, 9 to 16 as 16; a palette comes out as RGB.
+tifffile reads strips, tiles and their compressions, and writes the pages with that of their source, where it
+is one that every reader knows; EXIF goes in and out through `folders`. Up to 8 bits come out as 8, 9 to 16
+as 16; a palette comes out as RGB.
 """
 
 from __future__ import annotations
 
 import io
+import struct
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pipcli.errors import ImageError
-from pipcli.images.exif import turn_upright, upright_xmp
-from pipcli.images.image import Array, Image, Metadata, plausible_dpi
+from pipcli.images.exif import turn_upright, upright_exif, upright_xmp
+from pipcli.images.floats import floats_note, scale_of
+from pipcli.images.folders import (
+    EXIF_FOLDER,
+    GPS_FOLDER,
+    MAKER_NOTE,
+    Folder,
+    Tag,
+    exif_block,
+    folder_bytes,
+    in_order,
+    read_exif,
+    read_folder,
+)
+from pipcli.images.image import Array, Image, Metadata, TiffCoding, plausible_dpi
+from pipcli.images.jpeg import quality_of_stream
 from pipcli.images.limits import check_size
+from pipcli.images.photoshop import iptc_of, without_thumbnails
 
 if TYPE_CHECKING:
-    from tifffile import TiffPage
+    from tifffile import TiffPage, TiffWriter
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_ORIENTATION, _XMP, _PROFILE, _EXIF = 274, 700, 34675, 34665
+_ORIENTATION, _XMP, _IPTC, _PHOTOSHOP, _PROFILE = 274, 700, 33723, 34377, 34675
 _FURTHER_PAGES, _LAYERS = 330, 37724
 _RESOLUTION_UNIT, _X_RESOLUTION, _Y_RESOLUTION = 296, 282, 283
-_KEPT = (270, 271, 272, 285, 305, 306, 315, 316, 33432, 33723, 34377)
-"""Tags written back verbatim: description, maker, model, page name, software, date, artist, host computer,
-copyright, IPTC and Photoshop's resources."""
-_ASCII, _BYTES = 2, 7
+_DESCRIBING = frozenset({270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)})
+"""Tags that EXIF has as well: description, maker, model, software, date, artist, host computer, rating,
+copyright, and those of Windows."""
+_KEPT = (285, 33550, 33922, 34264, _PHOTOSHOP, 34735, 34736, 34737, 42112, 42113)
+"""Tags written back to a TIFF alone: page name, those of GeoTIFF and GDAL, Photoshop's resources."""
+_STAND_IN = 1
+"""Added to the codes of pointers to EXIF and GPS, which tifffile does not write, until it is done; no tags
+have these codes."""
+_BYTES, _LONG, _LONG8 = 7, 4, 16
 
 # The values of tags that are told apart here (TIFF 6.0, sections 4 to 8 and 18).
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
-_JPEG = 7
+_JPEG, _DEFLATE, _OLD_DEFLATE = 7, 8, 32946
+_WRITTEN = (1, 5, _JPEG, _DEFLATE, 32773, 34925, 50000)
+_PREDICTED = (5, _DEFLATE, 34925, 50000)
 _SEPARATE_PLANES = 2
-_UNASSOCIATED_ALPHA = 2
+_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
+_MASK = 4
+
+_CLASSIC_LIMIT = 2**32 - 2**26
+"""Bytes of pixels from which on a BigTIFF is written, whatever the source was."""
+_MOST_PAGES = 10_000
 
 
 def read_tiff(data: bytes, max_pixels: int) -> Image:
-    """The image in a whole TIFF file, upright.
+    """The image in a whole TIFF file, upright, its further pages with it.
 
     Raises:
-        ImageError: damaged, cut short, of several pages or of a kind that is not supported, or larger than
-            max_pixels; the file's name is not in the message, the caller has it.
+        ImageError: damaged, cut short, of a kind that is not supported, or larger than max_pixels, all pages
+            together; the file's name is not in the message, the caller has it.
     """
     import tifffile
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
+            file.pages.useframes = False  # every page by its own tags
+            count = len(file.pages)
+            if count > _MOST_PAGES:
+                raise ImageError(f"is a TIFF of {count} pages, the limit is {_MOST_PAGES}")
             pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage)]
             wholes = [page for page in pages if not page.is_reduced]
+            if len(pages) < count:
+                raise ImageError("is a TIFF whose pages cannot all be read")
             if not wholes:
                 raise ImageError("is a TIFF that holds only previews (a camera's raw file?)")
-            if len(wholes) > 1:
-                raise ImageError(f"is a TIFF of {len(wholes)} pages, only one is supported")
-            page = wholes[0]
-            check_size(page.imagewidth, page.imagelength, max_pixels)
-            _check_kind(page)
-            _check_whole(page, len(data))
-            planes, has_alpha, notes = _planes(page)
-            if len(pages) > 1 or _FURTHER_PAGES in page.tags:
-                notes += ("previews in the file are left out",)
-            if _LAYERS in page.tags:
-                notes += ("layers in the file are left out",)
-            metadata = _metadata(page, data, notes)
-            orientation = _orientation(page)
+            if any(page.subfiletype & _MASK for page in wholes):
+                raise ImageError("is a TIFF with a page that masks another, which is not supported")
+            _check_sizes(wholes, max_pixels)
+            for number, page in enumerate(wholes, start=1):
+                _check_page(page, number, len(wholes), len(data))
+            images = [_read_page(page, data, file.is_bigtiff, file.byteorder) for page in wholes]
+            if len(pages) > len(wholes) or any(_FURTHER_PAGES in page.tags for page in wholes):
+                images[0] = _with_note(images[0], "previews in the file are left out")
     except ImageError:
         raise
     except (
@@ -73,49 +104,220 @@ def read_tiff(data: bytes, max_pixels: int) -> Image:
         reason = str(error).strip().splitlines()
         raise ImageError(f"damaged TIFF: {reason[0] if reason else type(error).__name__}") from error
 
-    planes = turn_upright(planes, orientation)
-    if metadata.dpi and orientation >= 5:  # rows have become columns
-        metadata = replace(metadata, dpi=(metadata.dpi[1], metadata.dpi[0]))
-    colours = planes.shape[2] - has_alpha
-    return Image(
-        pixels=np.ascontiguousarray(planes[:, :, :colours]),
-        alpha=np.ascontiguousarray(planes[:, :, colours]) if has_alpha else None,
-        metadata=metadata,
-    )
+    images = _on_one_scale(images)
+    if len(images) > 1:
+        notes = dict.fromkeys(note for image in images for note in image.metadata.notes)
+        images[0] = replace(images[0], metadata=replace(images[0].metadata, notes=tuple(notes)))
+    return replace(images[0], further=tuple(images[1:]))
 
 
 def encode_tiff(image: Image) -> bytes:
-    """The image as a TIFF file with its metadata but EXIF."""
+    """The image and its further pages as a TIFF file with their metadata."""
     import tifffile
 
+    pages = (image, *image.further)
+    coding = image.metadata.tiff or TiffCoding()
+    big = coding.big or sum(page.pixels.nbytes for page in pages) * 4 / 3 > _CLASSIC_LIMIT
+    folders = [read_exif(page.metadata.exif) if page.metadata.exif else None for page in pages]
+    order: Literal["<", ">"] = "<"
+    if any(folder and folder.order == ">" for folder in folders):
+        order = ">"  # that of the cameras' maker notes
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out, bigtiff=big, byteorder=order) as file:
+        for page, folder in zip(pages, folders, strict=True):
+            _write_page(file, page, folder and in_order(folder, order), big)
+    if not any(folder and folder.inner for folder in folders):
+        return out.getvalue()
+    data = bytearray(out.getbuffer())
+    for places, folder in zip(_places(data, order, big), folders, strict=True):
+        for code, inner in folder.inner if folder else ():
+            place = places.get(code + _STAND_IN)
+            if place is not None:
+                data += bytes(len(data) % 2)
+                struct.pack_into(order + "H", data, place, code)
+                struct.pack_into(order + ("Q" if big else "I"), data, place + (12 if big else 8), len(data))
+                data += folder_bytes(in_order(inner, order), len(data), big)
+    return bytes(data)
+
+
+def _write_page(file: TiffWriter, image: Image, exif: Folder | None, big: bool) -> None:
+    metadata = image.metadata
+    coding = metadata.tiff or TiffCoding()
     planes = image.pixels
     if image.alpha is not None:
-        planes = np.concatenate([planes, image.alpha[:, :, None]], axis=2)
-    metadata = image.metadata
-    tags: list[tuple[int, int, int, bytes, bool]] = []
-    if metadata.xmp:
-        tags.append((_XMP, 1, len(metadata.xmp), metadata.xmp, True))
-    for kind, payload in metadata.blocks if metadata.format == "TIFF" else ():
-        code, tag_type = int.from_bytes(kind[:2], "big"), kind[2]
-        tags.append((code, tag_type, len(payload), payload, True))
-    out = io.BytesIO()
-    tifffile.imwrite(
-        out,
+        colours = _multiplied(planes, image.alpha) if coding.premultiplied else planes
+        planes = np.concatenate([colours, image.alpha[:, :, None]], axis=2)
+    extra = None if image.alpha is None else ["assocalpha" if coding.premultiplied else "unassalpha"]
+    # After an option that asked for more bits, JPEG cannot hold the result.
+    lossy = coding.compression == _JPEG and image.alpha is None and image.pixels.dtype == np.uint8
+    compression = _DEFLATE if coding.compression == _JPEG and not lossy else coding.compression
+    arguments: dict[str, Any] | None = None
+    subsampling = None
+    if lossy:
+        arguments = {"level": metadata.quality or coding.quality}
+        subsampling = coding.subsampling if image.channels == 3 else None
+    file.write(
         planes[:, :, 0] if planes.shape[2] == 1 else planes,
         photometric="rgb" if image.channels == 3 else "minisblack",
         planarconfig="contig" if planes.shape[2] > 1 else None,
-        extrasamples=["unassalpha"] if image.alpha is not None else None,
-        compression="zlib",
-        predictor=True,
+        extrasamples=extra,
+        compression=compression,
+        compressionargs=arguments,
+        subsampling=subsampling,
+        predictor=coding.predictor and compression in _PREDICTED,
+        tile=coding.tile,
+        rowsperstrip=coding.rows if coding.tile is None else None,
         resolution=metadata.dpi,
         resolutionunit="inch" if metadata.dpi else None,
         iccprofile=metadata.icc,
-        extratags=tags,
+        extratags=list(_extra_tags(metadata, exif, big)),
         software=False,
         metadata=None,
         maxworkers=1,
     )
-    return out.getvalue()
+
+
+def _extra_tags(
+    metadata: Metadata, exif: Folder | None, big: bool
+) -> Iterator[tuple[int, int, int, bytes | tuple[float, ...], bool]]:
+    """(code, kind, count, values, True) of what tifffile does not know; pointers to EXIF are still 0."""
+    if metadata.xmp:
+        yield _XMP, 1, len(metadata.xmp), metadata.xmp, True
+    if metadata.iptc:
+        yield _IPTC, _BYTES, len(metadata.iptc), metadata.iptc, True
+    if exif:
+        for tag in exif.tags:
+            if tag.code in _DESCRIBING:
+                yield tag.code, tag.kind, tag.count, tag.numbers(exif.order), True
+    for kind, payload in metadata.blocks if metadata.format == "TIFF" else ():
+        code, count = int.from_bytes(kind[:2], "big"), int.from_bytes(kind[3:], "big")
+        yield code, kind[2], count, Tag(code, kind[2], count, payload).numbers("<"), True
+    for code, _ in exif.inner if exif else ():
+        if code in (EXIF_FOLDER, GPS_FOLDER):
+            yield code + _STAND_IN, _LONG8 if big else _LONG, 1, (0,), True
+
+
+def _places(data: bytearray, order: str, big: bool) -> Iterator[dict[int, int]]:
+    """For each page of a file, where its tags stand: code → offset."""
+    head, entry = ("Q", 20) if big else ("H", 12)
+    pointer = order + ("Q" if big else "I")
+    (offset,) = struct.unpack_from(pointer, data, 8 if big else 4)
+    while offset:
+        (count,) = struct.unpack_from(order + head, data, offset)
+        start = offset + struct.calcsize("=" + head)
+        yield {
+            struct.unpack_from(order + "H", data, place)[0]: place
+            for place in range(start, start + entry * count, entry)
+        }
+        (offset,) = struct.unpack_from(pointer, data, start + entry * count)
+
+
+def _check_sizes(pages: list[TiffPage], max_pixels: int) -> None:
+    for page in pages:
+        check_size(page.imagewidth, page.imagelength, max_pixels)
+    total = sum(page.imagewidth * page.imagelength for page in pages)
+    if total > max_pixels:
+        raise ImageError(f"has {total} pixels on {len(pages)} pages, the limit is {max_pixels}")
+
+
+def _check_page(page: TiffPage, number: int, count: int, size: int) -> None:
+    """Refuse a page that would be read wrongly; where there are several, say which."""
+    try:
+        _check_kind(page)
+        _check_whole(page, size)
+    except ImageError as error:
+        if count == 1:
+            raise
+        raise ImageError(f"page {number} of {count}: {error}") from error
+
+
+def _read_page(page: TiffPage, data: bytes, big: bool, order: str) -> Image:
+    planes, has_alpha, notes = _planes(page)
+    if _LAYERS in page.tags:
+        notes += ("layers in the file are left out",)
+    premultiplied = bool(has_alpha and page.extrasamples[0] == _ASSOCIATED_ALPHA)
+    coding, coding_notes = _coding(page, data, has_alpha, premultiplied, big)
+    metadata = _metadata(page, data, big, order, (*notes, *coding_notes))
+    metadata = replace(metadata, tiff=coding, lossless=page.compression != _JPEG)
+    orientation = _orientation(page)
+    planes = turn_upright(planes, orientation)
+    if metadata.dpi and orientation >= 5:  # rows have become columns
+        metadata = replace(metadata, dpi=(metadata.dpi[1], metadata.dpi[0]))
+    colours = planes.shape[2] - has_alpha
+    pixels = np.ascontiguousarray(planes[:, :, :colours])
+    alpha = np.ascontiguousarray(planes[:, :, colours]) if has_alpha else None
+    if premultiplied and alpha is not None:
+        pixels = _divided(pixels, alpha)
+    return Image(pixels, alpha, metadata)
+
+
+def _on_one_scale(images: list[Image]) -> list[Image]:
+    """Pages of floats on the scale that holds all of them, so that they stay comparable."""
+    floats = [image for image in images if image.pixels.dtype == np.float32]
+    if not floats:
+        return images
+    scales = [scale_of(image.pixels) for image in floats]
+    scale = min(low for low, _ in scales), max(high for _, high in scales)
+    note = floats_note([image.pixels for image in floats], scale)
+    images = [replace(image, scale=scale) if image.pixels.dtype == np.float32 else image for image in images]
+    return [_with_note(images[0], note), *images[1:]] if note else images
+
+
+def _with_note(image: Image, note: str) -> Image:
+    return replace(image, metadata=replace(image.metadata, notes=(*image.metadata.notes, note)))
+
+
+def _divided(pixels: Array, alpha: Array) -> Array:
+    """Colours that were multiplied by alpha, without it; `_multiplied` gives them back exactly."""
+    peak = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
+    shares = np.where(alpha == 0, peak, alpha)[:, :, None] / peak
+    if pixels.dtype == np.float32:
+        return (pixels / shares).astype(np.float32)
+    if (pixels > alpha[:, :, None]).any():
+        raise ImageError("damaged TIFF: colours that are multiplied by alpha exceed it")
+    return np.rint(pixels / shares).astype(pixels.dtype)
+
+
+def _multiplied(pixels: Array, alpha: Array) -> Array:
+    """The inverse of `_divided`; colours under full transparency become 0."""
+    peak = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
+    product = pixels * (alpha[:, :, None] / peak)
+    return (product if pixels.dtype == np.float32 else np.rint(product)).astype(pixels.dtype)
+
+
+def _coding(
+    page: TiffPage, data: bytes, has_alpha: bool, premultiplied: bool, big: bool
+) -> tuple[TiffCoding, tuple[str, ...]]:
+    """How the page was stored, as near as it is written again, and a note where that is not near."""
+    compression = _DEFLATE if page.compression == _OLD_DEFLATE else int(page.compression)
+    notes: tuple[str, ...] = ()
+    if compression not in _WRITTEN or (compression == _JPEG and has_alpha):
+        notes = (f"compression {_name(page.compression)} written as Deflate",)
+        compression = _DEFLATE
+    tile = (page.tilelength, page.tilewidth) if page.is_tiled else None
+    if tile and any(side % 16 for side in tile):
+        tile = None
+    rows = page.rowsperstrip if tile is None and 0 < page.rowsperstrip < page.imagelength else None
+    if compression == _JPEG and rows and rows % 16:
+        rows = (rows + 15) // 16 * 16
+    quality = None
+    if compression == _JPEG:
+        first = data[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]]
+        quality = quality_of_stream(page.jpegtables or b"") or quality_of_stream(first)
+    subsampling = (1, 1)  # where JPEG held RGB too: it is written as YCbCr
+    if page.photometric == _YCBCR and page.subsampling in ((2, 1), (2, 2)):
+        subsampling = (int(page.subsampling[0]), int(page.subsampling[1]))
+    coding = TiffCoding(
+        compression=compression,
+        predictor=page.predictor != 1 if page.compression in _PREDICTED else True,
+        tile=tile,
+        rows=rows,
+        quality=quality or 95,
+        subsampling=subsampling,
+        premultiplied=premultiplied,
+        big=big,
+    )
+    return coding, notes
 
 
 def _check_kind(page: TiffPage) -> None:
@@ -135,9 +337,10 @@ def _check_kind(page: TiffPage) -> None:
     extra = page.samplesperpixel - colours
     if extra < 0 or extra > 1 or len(page.extrasamples) > 1:
         raise ImageError(f"is a TIFF of {page.samplesperpixel} channels, which is not supported")
-    if extra and (not page.extrasamples or page.extrasamples[0] != _UNASSOCIATED_ALPHA):
-        found = _name(page.extrasamples[0]) if page.extrasamples else "UNSPECIFIED"
-        raise ImageError(f"is a TIFF with an extra channel of kind {found}, only UNASSALPHA is supported")
+    if extra and (
+        not page.extrasamples or page.extrasamples[0] not in (_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA)
+    ):
+        raise ImageError("is a TIFF with an extra channel that is not said to be alpha")
 
 
 def _check_whole(page: TiffPage, size: int) -> None:
@@ -172,9 +375,8 @@ def _planes(page: TiffPage) -> tuple[Array, bool, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     bits = page.bitspersample
     if planes.dtype == np.float32:
-        low, high = planes.min(), planes.max()
-        if not (low >= 0 and high <= 1):
-            raise ImageError(f"is a TIFF of numbers from {low:g} to {high:g}, only 0 to 1 is supported")
+        if not np.isfinite(planes).all():
+            raise ImageError("is a TIFF with pixels that are no finite numbers")
     elif bits not in (8, 16):
         stored = np.uint8 if bits < 8 else np.uint16
         planes = np.rint(planes.astype(np.float64) * (np.iinfo(stored).max / (2**bits - 1))).astype(stored)
@@ -187,26 +389,38 @@ def _planes(page: TiffPage) -> tuple[Array, bool, tuple[str, ...]]:
     return planes, has_alpha, notes
 
 
-def _metadata(page: TiffPage, data: bytes, notes: tuple[str, ...]) -> Metadata:
+def _metadata(page: TiffPage, data: bytes, big: bool, order: str, notes: tuple[str, ...]) -> Metadata:
     """Everything beside the pixels."""
+    folder = read_folder(data, page.offset, order, big)
+    tags = {tag.code: tag for tag in folder.tags}
 
     def raw(code: int) -> bytes | None:
-        tag = page.tags.get(code)
-        return None if tag is None else data[tag.valueoffset : tag.valueoffset + tag.valuebytecount]
+        return tags[code].values if code in tags else None
 
     blocks = []
     for code in _KEPT:
-        payload = raw(code)
-        if payload:
-            tag_type = _ASCII if page.tags[code].dtype == _ASCII else _BYTES
-            blocks.append((code.to_bytes(2, "big") + bytes([tag_type]), payload))
-    if _EXIF in page.tags:
-        notes += ("EXIF in a TIFF is left out",)
-    xmp = raw(_XMP)
+        tag = tags.get(code)
+        if tag is None:
+            continue
+        if code == _PHOTOSHOP:
+            values = without_thumbnails(tag.values)
+            tag = replace(tag, kind=_BYTES, count=len(values), values=values)
+        (tag,) = in_order(Folder(order, (tag,)), "<").tags
+        kind = code.to_bytes(2, "big") + bytes([tag.kind]) + tag.count.to_bytes(8, "big")
+        blocks.append((kind, tag.values))
+    described = folder.only(_DESCRIBING | {_ORIENTATION})
+    exif = None
+    if described.inner or any(tag.code in _DESCRIBING for tag in described.tags):
+        exif = upright_exif(exif_block(described))
+    if any(tag.code == MAKER_NOTE for _, inner in folder.inner for tag in inner.tags):
+        notes += ("the camera's maker notes move, offsets in them may no longer be right",)
+    xmp, resources = raw(_XMP), raw(_PHOTOSHOP)
     return Metadata(
         "TIFF",
         icc=raw(_PROFILE),
+        exif=exif,
         xmp=upright_xmp(xmp) if xmp else None,
+        iptc=raw(_IPTC) or (iptc_of(resources) if resources else None),
         dpi=_dpi(page),
         blocks=tuple(blocks),
         notes=notes,

@@ -1,0 +1,55 @@
+"""IPTC and Photoshop's image resources, which JPEG and TIFF hold (Adobe Photoshop File Formats, 2019)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+_SIGNATURE = b"8BIM"
+_IPTC = 0x0404
+_THUMBNAILS = (0x0409, 0x040C)
+
+
+def iptc_of(resources: bytes) -> bytes | None:
+    """The IPTC record among image resources."""
+    for number, _, payload in _resources(resources):
+        if number == _IPTC and payload:
+            return payload
+    return None
+
+
+def resources_of(iptc: bytes) -> bytes:
+    """Image resources that hold an IPTC record and nothing else."""
+    return _resource(_IPTC, b"\0\0", iptc)
+
+
+def without_thumbnails(resources: bytes) -> bytes:
+    """The resources without the pictures of the pixels before they were restored.
+
+    What cannot be understood to its end is kept as it is.
+    """
+    parts = list(_resources(resources))
+    if sum(len(_resource(*part)) for part in parts) < len(resources.rstrip(b"\0")):
+        return resources
+    return b"".join(_resource(*part) for part in parts if part[0] not in _THUMBNAILS)
+
+
+def _resources(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """(number, name with its length, payload) of each resource."""
+    place = 0
+    while data[place : place + 4] == _SIGNATURE and place + 12 <= len(data):
+        (number,) = struct.unpack_from(">H", data, place + 4)
+        after_name = place + 6 + (data[place + 6] + 2) // 2 * 2
+        if after_name + 4 > len(data):
+            return
+        (size,) = struct.unpack_from(">I", data, after_name)
+        payload = data[after_name + 4 : after_name + 4 + size]
+        if len(payload) < size:
+            return
+        yield number, data[place + 6 : after_name], payload
+        place = after_name + 4 + size + size % 2
+
+
+def _resource(number: int, name: bytes, payload: bytes) -> bytes:
+    head = _SIGNATURE + struct.pack(">H", number) + name + struct.pack(">I", len(payload))
+    return head + payload + bytes(len(payload) % 2)
