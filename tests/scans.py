@@ -55,6 +55,11 @@ def phantom(size: int = 48, sigma: float = 0.0, seed: int = 1) -> NDArray[np.flo
     return np.rint(values + noise)
 
 
+def chessboard(height: int, width: int) -> NDArray[np.float64]:
+    """1 and -1 in turn: a change that keeps every local mean."""
+    return 1.0 - 2.0 * (np.indices((height, width)).sum(axis=0) % 2)
+
+
 def scan(
     values: NDArray[np.float64] | None = None,
     *,

@@ -16,7 +16,7 @@ from pipcli.batch.plan import Job, Plan, plan_batch
 from pipcli.batch.run import Outcome, run_plan
 from pipcli.batch.slices import DicomOptions, Treatment, incomplete_series, require_denoising, treat_dicom
 from pipcli.degradations import Degradation, parse_task
-from pipcli.errors import DeviceError, ImageError, OutputError, UsageError
+from pipcli.errors import DeviceError, ImageError, UsageError
 from pipcli.images.dicom_windows import parse_window
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
@@ -24,20 +24,20 @@ from pipcli.inference.engine import Restorer
 HASH = "ab" * 32
 
 
-class Brighter(nn.Module):
-    """y = x + 0.1"""
+class Checker(nn.Module):
+    """y = x ± 0.05 on the fields of a chessboard."""
 
     stride = 1
     halo = 4
     degradations = (Degradation.NOISE,)
 
     def forward(self, x: Tensor, omega: Tensor) -> Tensor:
-        return x + 0.1
+        return x + 0.05 * torch.from_numpy(scans.chessboard(*x.shape[-2:])).float()
 
 
 @pytest.fixture
 def restorer():
-    return Restorer(Brighter(), torch.device("cpu"), Precision.FP32)
+    return Restorer(Checker(), torch.device("cpu"), Precision.FP32)
 
 
 def options(window: str | None = "-200,300", **others) -> DicomOptions:
@@ -45,13 +45,22 @@ def options(window: str | None = "-200,300", **others) -> DicomOptions:
 
 
 def treat(path: Path, restorer: Restorer, chosen: DicomOptions, strength: float = 1.0) -> Treatment:
-    job = Job(path, path.with_name("out"), dicom=True)
-    return treat_dicom(job, restorer, (1.0,), strength, chosen)
+    target = path.with_name("out")
+    job = Job(path, target, home=path.parent, relative=path.name, dicom=True)
+    treatment = treat_dicom(job, restorer, (1.0,), strength, chosen)
+    if treatment.data is not None:
+        target.write_bytes(treatment.data)
+    return treatment
 
 
 def hounsfield(path: Path) -> np.ndarray:
     dataset = dcmread(path)
     return dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+
+
+def change_of(after: np.ndarray, before: np.ndarray, level: float = 40) -> float:
+    """The middle of how much the pixels of a tissue changed; 0.05 of the window is what the model does."""
+    return float(np.median(np.abs(after - before)[scans.phantom() == level]))
 
 
 @pytest.mark.parametrize(
@@ -60,11 +69,11 @@ def hounsfield(path: Path) -> np.ndarray:
 def test_a_window_sets_what_changes_and_by_how_much(tmp_path, restorer, window, width):
     path = scans.save(tmp_path / "a", scans.scan())
     treatment = treat(path, restorer, options(window))
-    assert (treatment.left_alone, treatment.copied, treatment.notes) == (None, False, ())
-    soft = scans.phantom() == 40
-    np.testing.assert_allclose(hounsfield(tmp_path / "out")[soft], 40 + 0.1 * width, atol=0.51)
+    assert (treatment.left_alone, treatment.notes) == (None, ())
+    after = hounsfield(tmp_path / "out")
+    assert change_of(after, scans.phantom()) == pytest.approx(0.05 * width, rel=0.04)
     bone = scans.phantom() == 700
-    assert (hounsfield(tmp_path / "out")[bone] == 700).all() == (window != "full")
+    assert (after[bone] == 700).all() == (window != "full")
     text = dcmread(tmp_path / "out").DerivationDescription
     assert "model pip-unet" in text
     assert window is None or window in text
@@ -75,7 +84,7 @@ def test_strength_and_noise_are_written_down(tmp_path, restorer):
     treat(path, restorer, options(sigma=24.0), strength=0.5)
     after = dcmread(tmp_path / "out")
     assert "strength 0.5, stated noise 24 HU" in after.DerivationDescription
-    np.testing.assert_allclose(hounsfield(tmp_path / "out")[scans.phantom() == 40], 65, atol=0.51)
+    assert change_of(hounsfield(tmp_path / "out"), scans.phantom()) == pytest.approx(12.5, abs=0.6)
 
 
 def test_a_ct_without_window_of_its_own_says_what_was_used(tmp_path, restorer):
@@ -83,12 +92,12 @@ def test_a_ct_without_window_of_its_own_says_what_was_used(tmp_path, restorer):
     del dataset.WindowCenter, dataset.WindowWidth
     treatment = treat(scans.save(tmp_path / "a", dataset), restorer, options("auto"))
     assert treatment.notes == ("names no window, [-200, 300] HU was used",)
-    np.testing.assert_allclose(hounsfield(tmp_path / "out")[scans.phantom() == 40], 90, atol=0.51)
+    assert change_of(hounsfield(tmp_path / "out"), scans.phantom()) == pytest.approx(25, abs=1)
 
 
 def test_percentiles_are_a_window_of_the_files_own(tmp_path, restorer):
     treat(scans.save(tmp_path / "a", scans.scan()), restorer, options("percentiles"))
-    np.testing.assert_allclose(hounsfield(tmp_path / "out")[scans.phantom() == 40], 210, atol=0.51)
+    assert change_of(hounsfield(tmp_path / "out"), scans.phantom()) == pytest.approx(85, abs=3)
 
 
 def test_an_image_of_one_value_is_written_as_it_is(tmp_path, restorer):
@@ -103,8 +112,7 @@ def test_every_frame_is_restored_in_its_own_scale(tmp_path, restorer):
     treat(path, restorer, options("auto"))
     after = dcmread(tmp_path / "out").pixel_array.astype(float)
     for index, (values, intercept) in enumerate(zip(frames, (-1024, -1000), strict=True)):
-        soft = scans.phantom() == 40
-        np.testing.assert_allclose(after[index][soft] + intercept, values[soft] + 49.9, atol=0.51)
+        assert change_of(after[index] + intercept, values) == pytest.approx(25, abs=1)
         bone = scans.phantom() == 700
         np.testing.assert_array_equal(after[index][bone] + intercept, values[bone])
 
@@ -131,8 +139,7 @@ def test_mr_is_restored_in_its_own_window_with_a_warning(tmp_path, restorer):
     treatment = treat(magnetic(tmp_path / "a"), restorer, options("auto"))
     assert treatment.notes == ("the model was not measured on MR",)
     after = dcmread(tmp_path / "out")
-    soft = scans.phantom() == 40
-    np.testing.assert_allclose(after.pixel_array[soft], 1040 + 39.9, atol=0.51)
+    assert change_of(after.pixel_array - 1000.0, scans.phantom()) == pytest.approx(20, abs=1)
     assert "window [800, 1199] (auto)" in after.DerivationDescription
 
 
@@ -144,7 +151,7 @@ def test_mr_without_window_takes_percentiles(tmp_path, restorer):
 def test_what_is_left_alone_is_copied_byte_for_byte(tmp_path, restorer):
     path = magnetic(tmp_path / "a")
     treatment = treat(path, restorer, options(copy_others=True))
-    assert treatment.copied
+    assert treatment.left_alone is not None
     assert (tmp_path / "out").read_bytes() == path.read_bytes()
 
 
@@ -153,7 +160,7 @@ def test_a_dicomdir_is_never_copied(tmp_path, restorer):
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
     path = scans.save(tmp_path / "DICOMDIR", dataset)
     treatment = treat(path, restorer, options(copy_others=True))
-    assert (treatment.left_alone, treatment.copied) == ("is a DICOMDIR", False)
+    assert (treatment.left_alone, treatment.data) == ("is a DICOMDIR", None)
     assert not (tmp_path / "out").exists()
 
 
@@ -167,18 +174,19 @@ def test_a_bug_says_nothing_of_the_patient(tmp_path, restorer, monkeypatch):
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize("problem", [DeviceError("out of memory"), OutputError("disk full")])
-def test_what_concerns_all_files_passes_through(tmp_path, restorer, monkeypatch, problem):
-    def write(*arguments: object) -> None:
-        raise problem
+def test_what_concerns_all_files_passes_through(tmp_path, restorer, monkeypatch):
+    def restore(*arguments: object, **options: object) -> None:
+        raise DeviceError("out of memory")
 
-    monkeypatch.setattr(slices_module, "write_bytes", write)
-    with pytest.raises(type(problem)):
+    monkeypatch.setattr(restorer, "restore", restore)
+    with pytest.raises(DeviceError):
         treat(scans.save(tmp_path / "a", scans.scan()), restorer, options())
 
 
 def test_only_noise_is_removed_from_dicom():
-    photos, mixed = Plan((Job(Path("a"), Path("b")),)), Plan((Job(Path("a"), Path("b"), dicom=True),))
+    photos, mixed = (
+        Plan((Job(Path("a"), Path("b"), home=Path(), relative="a", dicom=dicom),)) for dicom in (False, True)
+    )
     require_denoising(mixed, parse_task("denoise"))
     require_denoising(photos, parse_task("derain"))
     for task in ("derain", "denoise+derain", "enhance"):
