@@ -2,7 +2,7 @@
 
 A network trained on photographs sees [0, 1]. The window is mapped to it, and what the network changes is
 added to the original values, feathered to zero towards the window's ends; values on and outside the ends stay
-as they are, bit for bit.
+as they are, bit for bit. Values are measurements, so local means are kept: noise has none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
 from pipcli.errors import UsageError
 from pipcli.images import Image
@@ -24,8 +27,12 @@ Values = NDArray[np.float64]
 FEATHER = 0.1
 """Share of the window's width, at each end, over which the change fades in with the restored value."""
 RIM = 0.01
-"""The same with the original value. It is narrow: noise that carries a pixel towards an end would else be kept
-more often than noise that carries it away, and the mean of a tissue near that end would move."""
+"""The same with the original value. It is narrow: noise that carries a pixel towards an end would else be
+kept more often than noise that carries it away, and the mean of a tissue near that end would move."""
+
+MEAN_RADIUS = 6.0
+"""Standard deviation, in pixels, of the Gaussian over which the change is to have no mean. White noise leaves
+1/21 of itself in such a mean, less than a network's own error of brightness; and no region's mean moves."""
 
 WEAKEST, STRONGEST = 10.0, 50.0
 """Standard deviations, in units of 1/255, between which noise of a stated level is brought. Training noise
@@ -98,7 +105,7 @@ def restore_values(
         window: what is restored.
         restorer: the model, ready to run.
         omega: ω for its degradations.
-        strength: s in [0, 1]; the result is x + s·(y - x) in the window's middle.
+        strength: s in [0, 1]: how much of the change is added.
         sigma: standard deviation of the noise in the units of the values; see :func:`contrasts`.
         on_redo: told of each tile that the numeric guard had to compute again.
 
@@ -126,13 +133,35 @@ def restore_values(
         before = np.where(padded, 0.0, before).astype(np.float32)
         after = restorer.restore(Image(before[..., None]), omega, on_redo=on_redo).pixels[..., 0]
         change += share * shown.width * (after.astype(np.float64) - before)
+    change -= local_mean(change, weight)
     weight *= feather(values + change, window, FEATHER)
     restored: Values = np.where(weight > 0, values + weight * change, values)
     return restored
 
 
 def feather(values: Values, window: Window, share: float) -> Values:
-    """1 within the window, falling along a raised cosine over a share of its width to 0 at its ends and on."""
+    """1 within the window, falling along a raised cosine over a share of its width to 0 at its ends."""
     distance = np.minimum(values - window.low, window.high - values) / (share * window.width)
     weight: Values = 0.5 - 0.5 * np.cos(np.pi * np.clip(distance, 0.0, 1.0))
     return weight
+
+
+def local_mean(values: Values, weight: Values) -> Values:
+    """H×W: the weighted mean of the values under a Gaussian of :data:`MEAN_RADIUS` around each pixel.
+
+    Args:
+        values: H×W.
+        weight: H×W, at least 0. Where there is none near a pixel, the mean is 0.
+    """
+    reach = math.ceil(3 * MEAN_RADIUS)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / MEAN_RADIUS) ** 2)
+    kernel /= kernel.sum()
+
+    def blurred(array: Values) -> Tensor:
+        tensor = torch.from_numpy(array)[None, None]
+        down = F.conv2d(tensor, kernel[None, None, :, None], padding=(reach, 0))
+        return F.conv2d(down, kernel[None, None, None, :], padding=(0, reach))[0, 0]
+
+    mean: Values = (blurred(values * weight) / blurred(weight).clamp_min(1e-9)).numpy()
+    return mean
