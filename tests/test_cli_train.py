@@ -121,31 +121,43 @@ def begun(command: list[str], log: Path, lines: int) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_run_survives_a_kill_and_a_signal(recipe, photo_folder, tmp_path, capsys):
-    """Killed outright it goes on from its last checkpoint; at SIGTERM it writes one and exits with 130."""
+def steps_in(log: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in log.read_text().splitlines()]
+
+
+def test_sigterm_leaves_a_checkpoint_to_go_on_from(recipe, photo_folder, tmp_path):
     out = tmp_path / "run"
     log = out / "log.jsonl"
-    process = begun(arguments(recipe, photo_folder, out), log, 3)
-    process.kill()
-    process.communicate()
-    killed_at = load_checkpoint(out)[1]["step"]
-    written = [json.loads(line)["step"] for line in log.read_text().splitlines()]
-    # The checkpoint is written just before its line in the log.
-    assert killed_at in (written[-1], written[-1] + 1)
-
-    process = begun(arguments(recipe, photo_folder, out, "--resume"), log, len(written) + 2)
+    process = begun(arguments(recipe, photo_folder, out), log, 2)
     process.send_signal(signal.SIGTERM)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"stopped at a checkpoint; the same command with --resume goes on in {out}" in shown
     assert "Traceback" not in shown
     stopped_at = load_checkpoint(out)[1]["step"]
-    assert stopped_at >= killed_at + 2
+    assert stopped_at >= steps_in(log)[-1]
     assert not (out / "last.safetensors").exists()
 
-    capsys.readouterr()
     steps = str(stopped_at + 2)
     assert main(arguments(recipe, photo_folder, out, "--resume", "--steps", steps)) == 0
-    steps_logged = [json.loads(line)["step"] for line in log.read_text().splitlines()]
-    assert steps_logged[-3:] == [stopped_at + 1, stopped_at + 2, stopped_at + 2]
+    assert steps_in(log)[-3:] == [stopped_at + 1, stopped_at + 2, stopped_at + 2]
+    assert load_weights(out / "last.safetensors").prompted
+
+
+@pytest.mark.slow
+def test_a_kill_leaves_a_whole_checkpoint(recipe, photo_folder, tmp_path):
+    """SIGKILL at no particular moment of a run that writes a checkpoint after every step."""
+    out = tmp_path / "run"
+    log = out / "log.jsonl"
+    more: list[str] = []
+    for wait in (0.0, 0.03, 0.09):
+        written = log.read_text().count("\n") if log.exists() else 0
+        process = begun(arguments(recipe, photo_folder, out, *more), log, written + 3)
+        time.sleep(wait)
+        process.kill()
+        process.communicate()
+        # The checkpoint is written just before its line in the log.
+        assert load_checkpoint(out)[1]["step"] - steps_in(log)[-1] in (0, 1)
+        more = ["--resume"]
+    assert main(arguments(recipe, photo_folder, out, "--resume", "--minutes", "0.0001")) == 0
     assert load_weights(out / "last.safetensors").prompted

@@ -16,6 +16,7 @@ import pytest
 import torch
 from photographs import TINY
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipcli.configuration import from_mapping
 from pipcli.errors import ModelError, OutputError, UsageError
@@ -210,6 +211,71 @@ def test_the_same_recipe_gives_the_same_weights(photo_folder, tmp_path):
     train(recipe(steps=3), photo_folder, tmp_path / "b")
     first, second = (load_file(tmp_path / name / "last.safetensors") for name in "ab")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# A GPU is kept busy only if no step reads anything back from it
+
+
+class ReadBackError(Exception):
+    """A value was asked for on the host."""
+
+
+class NothingReadBack(TorchDispatchMode):
+    """Refuses operators that would make the host wait for a GPU, on any device."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "unique", "bincount")
+
+    def __torch_dispatch__(self, operator, kinds, arguments=(), options=None):
+        name = operator.overloadpacket.__name__
+        if name in self.WAITS or (name == "index" and any(_is_mask(index) for index in arguments[1])):
+            raise ReadBackError(name)
+        return operator(*arguments, **(options or {}))
+
+
+def _is_mask(index: torch.Tensor | None) -> bool:
+    return index is not None and index.dtype == torch.bool
+
+
+def test_no_step_waits_for_the_device(photo_folder, tmp_path, monkeypatch):
+    """From the second step's batch to the last optimiser step, but for that on a CPU, which is another."""
+    guard = NothingReadBack()
+    inside: list[int] = []
+    make, step = BatchMaker.make, torch.optim.AdamW.step
+
+    def guarded_make(self, stage, seed):
+        if not inside:
+            guard.__enter__()
+        inside.append(seed)
+        return make(self, stage, seed)
+
+    def guarded_step(self, *arguments):
+        guard.__exit__(None, None, None)
+        step(self, *arguments)
+        if len(inside) < 3:
+            guard.__enter__()
+
+    monkeypatch.setattr(BatchMaker, "make", guarded_make)
+    monkeypatch.setattr(torch.optim.AdamW, "step", guarded_step)
+    train(
+        recipe(steps=3, data={"clean": 0.1, "other_prompt": 0.1, "two": 0.3, "dmix": 1}),
+        photo_folder,
+        tmp_path,
+    )
+    assert len(inside) == 3
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda x: x[0].item(),
+        lambda x: bool(x.any()),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+    ],
+)
+def test_the_guard_sees_what_would_wait(ask):
+    with pytest.raises(ReadBackError), NothingReadBack():
+        ask(torch.ones(3))
 
 
 # What a run writes
