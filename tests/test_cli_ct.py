@@ -101,6 +101,27 @@ def test_the_same_command_writes_the_same_bytes(archive):
     assert sums("elsewhere").popitem()[1] == before["study/IM1"]
 
 
+def test_the_same_command_goes_on_where_it_ended(archive, capsys):
+    damage("in/study/IM1")
+    assert restore("--copy-others") == 3
+    before = sums("out")
+    scans.save(Path("in/study/IM1"), scans.scan(instance=1))
+    Path("out/study/IM2.dcm").write_bytes(b"half")
+    capsys.readouterr()
+    assert restore("--copy-others") == 0
+    assert "2 restored, 2 there already, 0 failed" in capsys.readouterr().err
+    assert before.items() < sums("out").items()
+    assert len({dcmread(f"out/study/{name}").SeriesInstanceUID for name in ("IM1", "IM2.dcm")}) == 1
+
+
+def test_another_window_is_another_result_of_ct_alone(archive, capsys):
+    assert restore("--window", "abdomen") == 0
+    capsys.readouterr()
+    assert restore("--window", "lung") == 0
+    assert "3 restored, 1 there already" in capsys.readouterr().err
+    assert "lung" in dcmread("out/study/IM1").DerivationDescription
+
+
 @pytest.mark.parametrize("task", ["derain", "denoise+derain"])
 def test_another_task_on_dicom_is_refused_before_anything_is_written(archive, capsys, task):
     assert main(["restore", "in", "out", "--task", task]) == 2
@@ -172,8 +193,10 @@ def test_nothing_of_the_patient_is_said(archive, capfd):
     assert restore("--json", "--copy-others", "--window", "auto") == 3
     out, err = capfd.readouterr()
     assert "IM7" in err
-    for value in (scans.CANARY, "19020304"):
-        assert value not in out + err
+    ledger = Path("out/.pipcli/ledger.jsonl").read_text()
+    assert "IM7" in ledger
+    for value in (scans.CANARY, "19020304", scans.SERIES):
+        assert value not in out + err + ledger
     # That it is in the files, as it was, is what the line about the patients' data says.
     assert dcmread("out/study/IM2.dcm").PatientName == scans.PATIENT["PatientName"]
 
