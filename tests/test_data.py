@@ -168,6 +168,10 @@ def test_a_short_scene_gives_no_frames_to_average(photo_folder, tmp_path):
             lambda data: write(data / "photos/007.png", np.zeros((60, 30, 3), np.uint8)),
             ["photos/007.png is 30×60", "crops of 32 do not fit"],
         ),
+        (
+            lambda data: write(data / "photos/007.png", np.full((60, 60), 4000, np.uint16)),
+            ["photos/007.png has mode I", "8 bits"],
+        ),
         (lambda data: (data / "lol/high/5.png").unlink(), ["lol/low/5.png has no partner"]),
         (
             lambda data: write(data / "lol/high/5.png", np.zeros((60, 64, 3), np.uint8)),
@@ -190,6 +194,16 @@ def test_bad_data_is_named(photo_folder, tmp_path, spoil, words):
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
+
+
+def test_grey_and_transparent_photos_are_taken_as_colours(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    write(folder / "photos/007.png", np.full((40, 48), 70, np.uint8))
+    write(folder / "photos/008.png", np.full((40, 48, 4), 90, np.uint8))
+    training, _ = load_photographs(folder, CPU)
+    found = images_of(training.photos)
+    assert repr((40, 48)).encode() + bytes([70]) * (40 * 48 * 3) in found
+    assert repr((40, 48)).encode() + bytes([90]) * (40 * 48 * 3) in found
 
 
 # Batches

@@ -116,9 +116,15 @@ def test_what_is_no_toml_is_refused(tmp_path, content):
         load_recipe(str(file))
 
 
-def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="recipe "):
+def test_a_folder_is_no_recipe(tmp_path):
+    with pytest.raises(UsageError, match="is neither a file nor one of the package's"):
         load_recipe(str(tmp_path))
+
+
+def test_a_folder_does_not_hide_the_recipe_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unet-blind").mkdir()
+    assert load_recipe("unet-blind").architecture == "unet"
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -180,6 +180,9 @@ def _files(folder: Path) -> list[Path]:
 def _decode(path: Path, least_side: int) -> np.ndarray:
     try:
         with PillowImage.open(path) as image:
+            # Pillow would clip these to 8 bit, and most of the picture to white.
+            if image.mode.startswith(("I", "F")):
+                raise UsageError(f"training image {path} has mode {image.mode}: 8 bits a channel are needed")
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
         raise UsageError(f"training image {path} cannot be read: {error}") from None

@@ -192,9 +192,10 @@ def load_recipe(name: str) -> Recipe:
         UsageError: no such file, no valid TOML, or an entry that does not fit; names file and entry.
     """
     path = Path(name)
-    if not path.exists():
+    # A folder may well have the name of a recipe: that of its run.
+    if not path.is_file():
         carried = RECIPES / f"{name}.toml"
-        if not carried.exists():
+        if not carried.is_file():
             names = ", ".join(sorted(found.stem for found in RECIPES.glob("*.toml")))
             raise UsageError(f"recipe {name} is neither a file nor one of the package's: {names}")
         path = carried
