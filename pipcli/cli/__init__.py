@@ -14,8 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from pipcli import __version__
+from pipcli.cli.bench import bench
 from pipcli.cli.demo import demo
 from pipcli.cli.evaluate import evaluate
+from pipcli.cli.export import export
 from pipcli.cli.messages import complain
 from pipcli.cli.models import models
 from pipcli.cli.restore import restore
@@ -80,4 +82,6 @@ app.command("restore")(restore)
 app.command("demo")(demo)
 app.command("models")(models)
 app.command("eval")(evaluate)
+app.command("bench")(bench)
 app.command("train")(train)
+app.command("export")(export)
