@@ -296,15 +296,19 @@ def test_the_target_of_averaged_frames_is_their_middle_one(photo_folder, tmp_pat
     assert {linear for _, linear in seen} == {False, True}
 
 
-def test_photos_are_scaled_down_but_never_beyond_their_side(splits):
-    batches = maker(splits[0], replace(PLAIN, jitter=0.0))
-    generator = torch.Generator().manual_seed(10)
-    whole = batches.clean_crops(4, 32, 1.0, generator)
-    assert torch.equal(whole, (whole * 255).round() / 255)
-    # 32 / 0.25 is more than the 56 pixels of the smallest photo.
-    scaled = batches.clean_crops(4, 32, 0.25, generator)
-    assert scaled.shape == (4, 3, 32, 32)
-    assert whole.diff(dim=-1).abs().mean() > 1.2 * scaled.diff(dim=-1).abs().mean() * 32 / 56
+@pytest.mark.parametrize(("scale", "source"), [(1.0, 32), (0.8, 40), (0.5, 64), (0.25, 100)])
+def test_photos_are_scaled_down_but_never_beyond_their_side(splits, scale, source):
+    """On a ramp of one level a pixel, a crop's extent shows in its range; 100 pixels is the shortest side."""
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (100, 200, 3))
+    photographs = replace(splits[0], photos=PixelBank([ramp, ramp], CPU))
+    crops = maker(photographs, replace(PLAIN, jitter=0.0)).clean_crops(
+        8, 32, scale, torch.Generator().manual_seed(10)
+    )
+    assert crops.shape == (8, 3, 32, 32)
+    extent = (crops.amax(dim=(1, 2, 3)) - crops.amin(dim=(1, 2, 3))) * 255
+    # From the middle of the first of 32 pixels to that of the last; at the ends the filter is one-sided.
+    expected = torch.full((8,), 31 * source / 32)
+    torch.testing.assert_close(extent, expected, rtol=0, atol=0.01 if source == 32 else 1.0)
 
 
 def test_jitter_changes_its_share_of_photos(splits):

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipcli.configuration import from_mapping
 from pipcli.errors import ModelError, OutputError, UsageError
 from pipcli.models.checkpoint import build_model, load_weights, read_record, save_weights
+from pipcli.models.pip import decoupling_loss
 from pipcli.training import loop
 from pipcli.training.checkpoint import load_checkpoint
 from pipcli.training.data import BatchMaker
@@ -141,6 +142,51 @@ def test_stages_change_crop_and_batch(photo_folder, tmp_path, monkeypatch):
     ]
     train(recipe(steps=4, stages=stages), photo_folder, tmp_path)
     assert shapes == [(3, 3, 16, 16)] * 2 + [(1, 3, 32, 32)] * 2
+
+
+def test_the_first_step_is_that_of_the_recipe(photo_folder, tmp_path, monkeypatch):
+    """Losses, their weights, clipping and AdamW, written out once more."""
+    run = recipe(
+        steps=1,
+        loss={"fft": 0.5, "decoupling": 0.01},
+        optimiser={
+            "warmup": 4, "learning_rate": 0.02, "betas": [0.7, 0.9], "weight_decay": 0.1, "clip": 0.05
+        },
+    )  # fmt: skip
+    batches = []
+    make = BatchMaker.make
+
+    def noted(self, stage, seed):
+        batches.append(make(self, stage, seed))
+        return batches[-1]
+
+    monkeypatch.setattr(BatchMaker, "make", noted)
+    train(run, photo_folder, tmp_path)
+    torch.manual_seed(run.seed)
+    model = build_model(run.architecture, run.model).to(memory_format=torch.channels_last)
+    (batch,) = batches
+    device, dtype, _, _ = loop._place()
+    with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+        output = model(batch.inputs.to(memory_format=torch.channels_last), batch.omega)
+    error = output.float() - batch.targets
+    spectrum = torch.fft.rfft2(error, norm="ortho")
+    frequencies = (spectrum.real.abs().mean() + spectrum.imag.abs().mean()) / 2
+    (error.abs().mean() + 0.5 * frequencies + 0.01 * decoupling_loss(model)).backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+    assert norm > 0.05
+    tensors, _ = load_checkpoint(tmp_path)
+    rate = 0.02 / 4
+    for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
+        clipped = gradient * (0.05 / norm)
+        torch.testing.assert_close(tensors[f"exp_avg.{name}"], 0.3 * clipped, rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(tensors[f"exp_avg_sq.{name}"], 0.1 * clipped**2, rtol=2e-3, atol=1e-12)
+        # After one step both moments, corrected for their start, are the gradient's own.
+        expected = parameter * (1 - rate * 0.1) - rate * clipped / (clipped.abs() + 1e-8)
+        matters = clipped.abs() > 1e-6
+        torch.testing.assert_close(
+            tensors[f"model.{name}"][matters], expected.detach()[matters], rtol=1e-3, atol=1e-5
+        )
 
 
 def test_the_average_is_that_of_a_plain_loop(photo_folder, tmp_path, steps):
