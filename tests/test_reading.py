@@ -36,7 +36,7 @@ def test_content_counts_and_not_the_name(photo):
         (b"RIFF\4\0\0\0WAVE", "is no image of a known format"),
         (b"RIFF\x40\0\0\0WEBPVP8 ", "WebP is cut short"),
         (b"BM", "BMP is cut short"),
-        (b"\0\0\0\x20ftypheic" + bytes(20), "is an AVIF, HEIF or video file, which is not supported"),
+        (b"\0\0\0\x20ftypheic" + bytes(20), "is a HEIF or video file, which is not supported"),
         (b"\x89PNG\r\n\x1a\n", "PNG is cut short"),
         (b"\xff\xd8\xff", "JPEG is cut short"),
     ],

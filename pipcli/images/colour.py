@@ -17,6 +17,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from pipcli.errors import ImageError
+
 Floats = NDArray[np.float32]
 
 _HEADER = 128
@@ -31,6 +33,23 @@ _SRGB_COLORANTS = np.array(
     [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
 )
 """XYZ of red, green and blue (columns) of sRGB, adapted to the white of profiles, D50."""
+
+
+SRGB_PRIMARIES = (0.640, 0.330, 0.300, 0.600, 0.150, 0.060, 0.3127, 0.3290)
+"""x and y of red, green, blue and white."""
+_PRIMARIES: dict[int, tuple[float, ...] | None] = {
+    1: None,
+    2: None,
+    5: None,
+    6: None,
+    9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290),
+    11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
+    12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290),
+}
+"""Code of primaries → x and y of red, green, blue, white; None for sRGB's and video's, near it."""
+_GAMMAS = {1: None, 2: None, 4: 2.2, 5: 2.8, 6: None, 8: 1.0, 13: None, 14: None, 15: None}
+"""Code of the transfer → gamma; None for sRGB's curve and for video, which is shown with it."""
+_HDR = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True)
@@ -194,6 +213,59 @@ def _colours(icc: bytes, channels: int) -> Colours | None:
     if not np.isfinite(there).all() or np.abs(colours.from_srgb(there) - grid).mean() > _FAR:
         raise ValueError("its colours cannot be turned back")
     return None if np.abs(there - grid).max() < _NEAR else colours
+
+
+def profile_of_codes(primaries: int, transfer: int) -> bytes | None:
+    """An ICC profile of colours that are given by the code points of ITU-T H.273; None for those of sRGB.
+
+    Codes for "not specified" and for camera video, which is shown as sRGB, count as sRGB.
+
+    Raises:
+        ImageError: the colours are of high dynamic range, or not known.
+    """
+    if transfer in _HDR:
+        raise ImageError(f"is of high dynamic range ({_HDR[transfer]}), which is not supported")
+    if primaries not in _PRIMARIES or transfer not in _GAMMAS:
+        raise ImageError(f"has colours of an unknown kind ({primaries}, {transfer})")
+    places, gamma = _PRIMARIES[primaries], _GAMMAS[transfer]
+    return None if places is None and gamma is None else profile_of(places or SRGB_PRIMARIES, gamma)
+
+
+@lru_cache(maxsize=8)
+def profile_of(primaries: tuple[float, ...], gamma: float | None) -> bytes:
+    """An ICC profile of a gamma, or of sRGB's curve for None.
+
+    Args:
+        primaries: x and y of red, green, blue and white.
+        gamma: exponent of stored value → light.
+
+    Raises:
+        ImageError: these make no colour space.
+    """
+    import imagecodecs
+
+    points = [number for place in range(0, 6, 2) for number in (*primaries[place : place + 2], 1.0)]
+    try:
+        icc = bytes(
+            imagecodecs.cms_profile(
+                "rgb", whitepoint=(*primaries[6:], 1.0), primaries=points, gamma=gamma or 2.2
+            )
+        )
+    except (imagecodecs.CmsError, ValueError) as error:
+        raise ImageError("has primaries that make no colour space") from error
+    return icc if gamma else _with_srgb_curve(icc)
+
+
+def _with_srgb_curve(icc: bytes) -> bytes:
+    numbers = (SRGB_CURVE.g, SRGB_CURVE.a, SRGB_CURVE.b, SRGB_CURVE.c, SRGB_CURVE.d)
+    curve = b"para\0\0\0\0\0\3\0\0" + struct.pack(">5i", *(round(number * 65536) for number in numbers))
+    out = bytearray(icc + curve)
+    for place in range(_HEADER + 4, _HEADER + 4 + 12 * int.from_bytes(icc[_HEADER : _HEADER + 4], "big"), 12):
+        if icc[place : place + 4] in (b"rTRC", b"gTRC", b"bTRC"):
+            struct.pack_into(">II", out, place + 4, len(icc), len(curve))
+    struct.pack_into(">I", out, 0, len(out))
+    out[84:100] = bytes(16)  # the checksum of the profile before, optional
+    return bytes(out)
 
 
 def _tags(icc: bytes) -> dict[bytes, bytes]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import PurePath
 
-from pipcli.images import bmp, jpeg, png, tiff, webp
+from pipcli.errors import UsageError
+from pipcli.images import avif, bmp, jpeg, jpeg2000, jpegxl, png, tiff, webp
 from pipcli.images.image import Image
 
 
@@ -21,6 +22,9 @@ class Format:
         recognise: first bytes of a file → whether it is of this format.
         read: (whole file, largest number of pixels) → image; raises ImageError without the file's name.
         encode: image → whole file; raises ImageError where the format cannot hold it.
+        depths: bits a channel that it holds, 32 for floats; more are written as the last.
+        pages: whether it is written with several pages.
+        codec: imagecodecs' name of a codec that not all its builds have.
     """
 
     name: str
@@ -28,6 +32,18 @@ class Format:
     recognise: Callable[[bytes], bool]
     read: Callable[[bytes, int], Image]
     encode: Callable[[Image], bytes]
+    depths: tuple[int, ...] = (8,)
+    pages: bool = False
+    codec: str | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the codec that it needs is in this build of imagecodecs."""
+        if self.codec is None:
+            return True
+        import imagecodecs
+
+        return bool(getattr(imagecodecs, self.codec).available)
 
 
 def _starts_with(*starts: bytes) -> Callable[[bytes], bool]:
@@ -35,7 +51,7 @@ def _starts_with(*starts: bytes) -> Callable[[bytes], bool]:
 
 
 FORMATS = (
-    Format("PNG", (".png",), _starts_with(png.SIGNATURE), png.read_png, png.encode_png),
+    Format("PNG", (".png",), _starts_with(png.SIGNATURE), png.read_png, png.encode_png, (8, 16)),
     Format(
         "JPEG",
         (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -43,9 +59,36 @@ FORMATS = (
         jpeg.read_jpeg,
         jpeg.encode_jpeg,
     ),
-    Format("TIFF", (".tif", ".tiff"), _starts_with(*tiff.SIGNATURES), tiff.read_tiff, tiff.encode_tiff),
+    Format(
+        "TIFF",
+        (".tif", ".tiff"),
+        _starts_with(*tiff.SIGNATURES),
+        tiff.read_tiff,
+        tiff.encode_tiff,
+        (8, 16, 32),
+        pages=True,
+    ),
     Format("WebP", (".webp",), webp.is_webp, webp.read_webp, webp.encode_webp),
     Format("BMP", (".bmp",), _starts_with(bmp.SIGNATURE), bmp.read_bmp, bmp.encode_bmp),
+    Format("AVIF", (".avif",), avif.is_avif, avif.read_avif, avif.encode_avif, (8, 16), codec="AVIF"),
+    Format(
+        "JPEG 2000",
+        (".jp2", ".j2k", ".jpc", ".jpf", ".jpx"),
+        _starts_with(*jpeg2000.SIGNATURES),
+        jpeg2000.read_jpeg2000,
+        jpeg2000.encode_jpeg2000,
+        (8, 16),
+        codec="JPEG2K",
+    ),
+    Format(
+        "JPEG XL",
+        (".jxl",),
+        _starts_with(*jpegxl.SIGNATURES),
+        jpegxl.read_jpegxl,
+        jpegxl.encode_jpegxl,
+        (8, 16, 32),
+        codec="JPEGXL",
+    ),
 )
 
 SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
@@ -54,10 +97,6 @@ SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixe
 _STRANGERS = (
     (b"GIF8", "a GIF file"),
     (b"%PDF", "a PDF file"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 file"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
-    (b"\xff\x0a", "a JPEG XL file"),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL file"),
 )
 """What files start with that are often met and not read, so that the message can say what they are."""
 
@@ -79,12 +118,24 @@ def format_of_name(path: str | PathLike[str]) -> Format | None:
     return None
 
 
+def format_named(name: str) -> Format:
+    """The format of a name as users know it, such as "JPEG", or of a suffix, such as "jpg", in any case.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    for format_ in FORMATS:
+        if name.lower() in (format_.name.lower(), *(suffix[1:] for suffix in format_.suffixes)):
+            return format_
+    raise UsageError(f"unknown format {name!r}: choose from {', '.join(each.name for each in FORMATS)}")
+
+
 def describe_stranger(data: bytes) -> str:
     """What a file that is of no known format is, as the end of the sentence "the file …"."""
     if not data:
         return "is empty"
     if data[4:8] == b"ftyp":
-        return "is an AVIF, HEIF or video file, which is not supported"
+        return "is a HEIF or video file, which is not supported"
     for start, kind in _STRANGERS:
         if data.startswith(start):
             return f"is {kind}, which is not supported"

@@ -57,6 +57,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     try:
         return format_.read(data, max_pixels)
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
+        # Codecs' own words may have several lines.
+        raise ImageError(f"{name}: {' '.join(str(error).split())}") from error
     except MemoryError as error:
         raise ImageError(f"{name}: does not fit into memory") from error

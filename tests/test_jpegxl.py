@@ -1,0 +1,119 @@
+"""JPEG XL: pixels against imagecodecs, metadata, damage, and what is refused."""
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from pipcli.errors import ImageError
+from pipcli.images import Image, Metadata, decode_image, encode_image
+from pipcli.images.boxes import box
+from pipcli.images.colour import SRGB_PRIMARIES, profile_of
+
+P3 = profile_of((0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290), None)
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+EXIF = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
+
+
+def smooth(dtype: str, channels: int) -> np.ndarray:
+    y, x = np.mgrid[:40, :56]
+    planes = np.stack([(y + (c + 1) * x) % 251 / 250 for c in range(channels)], axis=2)
+    return planes.astype(dtype) if dtype == "float32" else np.rint(planes * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_what_is_without_loss_comes_back_exactly(dtype, channels, alpha):
+    planes = smooth(dtype, channels + alpha)
+    image = Image(
+        planes[:, :, :channels],
+        planes[:, :, channels] if alpha else None,
+        Metadata("JPEG XL", xmp=XMP, exif=EXIF),
+    )
+    data = encode_image(image)
+    again = decode_image(data, "x.jxl")
+    np.testing.assert_array_equal(again.pixels, image.pixels)
+    assert again.pixels.dtype == dtype
+    assert (again.alpha is not None) == alpha
+    if alpha:
+        np.testing.assert_array_equal(again.alpha, image.alpha)
+    assert again.metadata == image.metadata
+    np.testing.assert_array_equal(imagecodecs.jpegxl_decode(data).reshape(planes.shape), planes)
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_10_and_12_bits_are_stretched_and_written_back(bits):
+    samples = (np.arange(40 * 56 * 3).reshape(40, 56, 3) * 7 % 2**bits).astype(np.uint16)
+    data = bytes(imagecodecs.jpegxl_encode(samples, lossless=True, bitspersample=bits))
+    image = decode_image(data, "x.jxl")
+    np.testing.assert_array_equal(image.pixels, np.rint(samples / (2**bits - 1) * 65535))
+    if image.metadata.icc is None:
+        np.testing.assert_array_equal(imagecodecs.jpegxl_decode(encode_image(image)), samples)
+
+
+def test_lossy_files_are_written_lossy_and_near():
+    data = bytes(imagecodecs.jpegxl_encode(smooth("uint8", 3), level=80))
+    image = decode_image(data, "x.jxl")
+    assert not image.metadata.lossless
+    np.testing.assert_array_equal(image.pixels, imagecodecs.jpegxl_decode(data))
+    again = imagecodecs.jpegxl_decode(encode_image(image)).astype(int)
+    assert 0 < np.abs(again - image.pixels).mean() < 3
+
+
+def test_linear_light_has_its_profile_and_is_written_as_such():
+    planes = smooth("float32", 3) * 3
+    data = bytes(imagecodecs.jpegxl_encode(planes, lossless=True))  # which declares floats linear
+    image = decode_image(data, "x.jxl")
+    assert image.metadata.icc == profile_of(SRGB_PRIMARIES, 1.0)
+    assert image.scale == pytest.approx((0, np.quantile(planes, 0.999)))
+    again = decode_image(encode_image(image), "x.jxl")
+    np.testing.assert_array_equal(again.pixels, planes)
+    assert again.metadata.icc == image.metadata.icc
+    srgb = decode_image(encode_image(Image(smooth("float32", 3), metadata=Metadata("JPEG XL"))), "x.jxl")
+    assert srgb.metadata.icc is None
+
+
+def test_compressed_metadata_is_read():
+    data = encode_image(Image(smooth("uint8", 3), metadata=Metadata("JPEG XL")))
+    packed = box(b"brob", b"xml " + bytes(imagecodecs.brotli_encode(XMP)))
+    assert decode_image(data + packed, "x.jxl").metadata.xmp == XMP
+    with pytest.raises(ImageError, match="its metadata"):
+        decode_image(data + box(b"brob", b"xml \xff\xff\xff"), "x.jxl")
+
+
+def test_other_colours_than_srgb_are_refused():
+    image = Image(smooth("uint8", 3), metadata=Metadata("JPEG XL", icc=P3))
+    with pytest.raises(ImageError, match="JPEG XL is written in sRGB only"):
+        encode_image(image)
+
+
+def test_animations_are_refused():
+    data = imagecodecs.jpegxl_encode(np.stack([smooth("uint8", 3)] * 3), lossless=True)
+    with pytest.raises(ImageError, match=r"^x\.jxl: is an animated JPEG XL, which is not supported$"):
+        decode_image(bytes(data), "x.jxl")
+
+
+def test_truncations_and_damage_are_refused_or_read_whole(capfd):
+    data = encode_image(Image(smooth("uint8", 3)[:12, :16], metadata=Metadata("JPEG XL")))
+    for length in range(12, len(data)):
+        with pytest.raises(ImageError, match=r"^x\.jxl: [^\n]+$"):
+            decode_image(data[:length], "x.jxl")
+    rng = np.random.default_rng(8)
+    messages: list[str] = []
+    for _ in range(300):
+        damaged = bytearray(data)
+        for place in rng.integers(12, len(data), 2):
+            damaged[place] = rng.integers(256)
+        try:
+            decode_image(bytes(damaged), "x.jxl", max_pixels=10**6)
+        except ImageError as error:
+            messages.append(str(error))
+    assert messages
+    assert all(message.isprintable() for message in messages)
+    assert capfd.readouterr().out == ""
+
+
+def test_size_is_checked_before_decoding():
+    data = encode_image(Image(smooth("uint8", 3), metadata=Metadata("JPEG XL")))
+    with pytest.raises(ImageError, match="56×40 pixels, the limit is 2239"):
+        decode_image(data, "x.jxl", max_pixels=2239)
