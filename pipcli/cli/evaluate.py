@@ -78,11 +78,16 @@ def evaluate(
     sigma: Annotated[
         list[float] | None,
         typer.Option(
-            help="Add noise of this deviation, of 255, on top; may be given again.", show_default=False
+            metavar="SIGMA",
+            help="Add noise of this deviation, of 255, on top; may be given again.",
+            show_default=False,
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="What is to be undone in --pairs, such as derain.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="TASK", help="What is to be undone in --pairs, such as derain.", show_default=False
+        ),
     ] = None,
     protocol: Annotated[
         str, typer.Option(help="airnet, restormer, y or nafnet: how inputs are made and outputs compared.")

@@ -115,7 +115,7 @@ def time_restoring(
     weights = omega or [1.0] + [0.0] * (len(restorer.degradations) - 1)
     seconds, peaks = [], []
     for index in range(warmup + runs):
-        with peak_memory() as peak:
+        with peak_memory(restorer.device.type == "cuda") as peak:
             start = time.perf_counter()
             restorer.restore(image, weights)
             elapsed = time.perf_counter() - start

@@ -21,10 +21,10 @@ class Peak:
 
 
 @contextmanager
-def peak_memory() -> Iterator[Peak]:
-    """Measure the work inside: what PyTorch allocates on a GPU in use, else the whole process's memory."""
+def peak_memory(on_cuda: bool) -> Iterator[Peak]:
+    """Measure the work inside: what PyTorch allocates on the GPU, else the memory of the whole process."""
     peak = Peak()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if on_cuda:
         torch.cuda.reset_peak_memory_stats()
         yield peak
         peak.bytes = torch.cuda.max_memory_allocated()

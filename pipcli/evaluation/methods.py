@@ -37,6 +37,7 @@ class Method:
         degradations: those it can undo; a set with any other is not run.
         note: what tables must say of it.
         kind: the same in a word or two, such as on how many tasks a model was trained.
+        on_cuda: whether its memory is that of a CUDA device.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Method:
     degradations: Sequence[Degradation]
     note: str = ""
     kind: str = ""
+    on_cuda: bool = False
 
     def refusal(self, ailment: Ailment) -> str | None:
         """Why this method is not run on such inputs; None where it is."""
@@ -85,4 +87,6 @@ def model_method(name: str, restorer: Restorer, sha256: str) -> Method:
 
     count = len(restorer.degradations)
     kind = f"{count} task{'' if count == 1 else 's'}"
-    return Method(name, restore, restorer.degradations, f"{kind}, weights {sha256[:12]}", kind)
+    note = f"{kind}, weights {sha256[:12]}"
+    on_cuda = restorer.device.type == "cuda"
+    return Method(name, restore, restorer.degradations, note, kind, on_cuda)

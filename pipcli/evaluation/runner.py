@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -140,10 +141,16 @@ class MethodResult:
 
     @property
     def seconds_per_megapixel(self) -> float:
-        """Time of the method alone, reading and measuring not counted."""
-        done = [image for image in self.images if image.scores is not None]
-        pixels = sum(image.width * image.height for image in done)
-        return 1e6 * sum(image.seconds for image in done) / pixels if pixels else math.nan
+        """Median over images of the method's time alone, reading and measuring not counted.
+
+        The median, because the first image warms the device up.
+        """
+        paces = [
+            1e6 * image.seconds / (image.width * image.height)
+            for image in self.images
+            if image.scores is not None
+        ]
+        return statistics.median(paces) if paces else math.nan
 
     @property
     def memory(self) -> int | None:
@@ -306,7 +313,7 @@ def _measure(
     height, width = clean.shape[:2]
     scores: Scores | None = None
     start = time.perf_counter()
-    with peak_memory() as peak:
+    with peak_memory(method.on_cuda) as peak:
         output, problem = _attempt(method, degraded, benchmark)
     seconds = time.perf_counter() - start
     if output is not None:
