@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 from pipcli.images import Image, Metadata
-from pipcli.images.colour import MatrixColours, TableColours, colours_of, problem_of
+from pipcli.images.colour import MatrixColours, TableColours, colours_of, problem_of, profile_of
 
 D65 = (0.3127, 0.3290, 1.0)
 D50 = (0.3457, 0.3585, 1.0)
@@ -152,6 +152,21 @@ def test_profiles_of_tables_go_through_littlecms():
     assert isinstance(colours, TableColours)
     values = np.array([[[0.2, 0.5, 0.8], [0.6, 0.4, 0.5]]], np.float32)
     np.testing.assert_allclose(colours.to_srgb(values), values[..., ::-1], atol=0.02)
+
+
+def test_profiles_made_here_do_not_depend_on_the_time(monkeypatch):
+    first = profile_of(P3_PRIMARIES + D65[:2], None)
+    real = imagecodecs.cms_profile
+
+    def later(*arguments, **options):
+        icc = bytearray(real(*arguments, **options))
+        icc[24:36] = struct.pack(">6H", 2031, 2, 3, 4, 5, 6)
+        return bytes(icc)
+
+    monkeypatch.setattr(imagecodecs, "cms_profile", later)
+    profile_of.cache_clear()
+    assert profile_of(P3_PRIMARIES + D65[:2], None) == first
+    assert ImageCms.getProfileName(ImageCms.ImageCmsProfile(io.BytesIO(first)))
 
 
 @pytest.mark.parametrize("icc", [SRGB, bytes(imagecodecs.cms_profile("srgb"))])

@@ -1,5 +1,7 @@
 """JPEG XL: pixels against imagecodecs, metadata, damage, and what is refused."""
 
+import base64
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -71,6 +73,20 @@ def test_linear_light_has_its_profile_and_is_written_as_such():
     assert again.metadata.icc == image.metadata.icc
     srgb = decode_image(encode_image(Image(smooth("float32", 3), metadata=Metadata("JPEG XL"))), "x.jxl")
     assert srgb.metadata.icc is None
+
+
+def test_the_orientation_of_the_codestream_is_applied_once():
+    """A file of 20×12 pixels that cjxl 0.7 made of a PNG with orientation 6, and what it made it of."""
+    data = base64.b64decode(
+        "AAAADEpYTCANCocKAAAAFGZ0eXBqeGwgAAAAAGp4bCAAAABCanhsY/8KWAAmWCCguCQIAgEAqABLGJOOg4MJChGK"
+        "RsbG3JCAAzgO8CcBtpEIQkhCCEIIQkRCBKPB5GCQUDg="
+    )
+    y, x = np.mgrid[:12, :20]
+    made_of = np.stack([(y + (c + 1) * x) % 251 for c in range(3)], axis=2) * 261 >> 8
+    image = decode_image(data, "x.jxl")
+    np.testing.assert_array_equal(image.pixels, np.rot90(made_of, -1))
+    again = decode_image(encode_image(image), "x.jxl")
+    np.testing.assert_array_equal(again.pixels, image.pixels)
 
 
 def test_compressed_metadata_is_read():

@@ -49,6 +49,8 @@ _PRIMARIES: dict[int, tuple[float, ...] | None] = {
 """Code of primaries → x and y of red, green, blue, white; None for sRGB's and video's, near it."""
 _GAMMAS = {1: None, 2: None, 4: 2.2, 5: 2.8, 6: None, 8: 1.0, 13: None, 14: None, 15: None}
 """Code of the transfer → gamma; None for sRGB's curve and for video, which is shown with it."""
+_MADE = (2026, 1, 1, 0, 0, 0)
+"""Date of the profiles that are made here."""
 _HDR = {16: "PQ", 18: "HLG"}
 
 
@@ -253,6 +255,8 @@ def profile_of(primaries: tuple[float, ...], gamma: float | None) -> bytes:
         )
     except (imagecodecs.CmsError, ValueError) as error:
         raise ImageError("has primaries that make no colour space") from error
+    # LittleCMS writes the time into it: the same file would not give the same bytes twice.
+    icc = icc[:24] + struct.pack(">6H", *_MADE) + icc[36:84] + bytes(16) + icc[100:]
     return icc if gamma else _with_srgb_curve(icc)
 
 
@@ -264,7 +268,6 @@ def _with_srgb_curve(icc: bytes) -> bytes:
         if icc[place : place + 4] in (b"rTRC", b"gTRC", b"bTRC"):
             struct.pack_into(">II", out, place + 4, len(icc), len(curve))
     struct.pack_into(">I", out, 0, len(out))
-    out[84:100] = bytes(16)  # the checksum of the profile before, optional
     return bytes(out)
 
 
