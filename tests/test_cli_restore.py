@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from pipcli.cli import main
-from pipcli.cli.restore import _duration
+from pipcli.cli.accounts import amount, duration
 from pipcli.degradations import Degradation
 from pipcli.errors import ModelError
 from pipcli.models import zoo
@@ -84,7 +84,8 @@ def test_a_folder(folder, loaded, capsys):
     assert level("out/a.png") == 100  # half of the mix is noise
     out, err = capsys.readouterr()
     assert out == ""
-    first, last = err.splitlines()
+    first, left, last = err.splitlines()
+    assert left == "pipcli: left alone: 1 no image"
     assert first.startswith("pipcli: 2 files to restore with pip-unet on ")
     assert last.startswith("pipcli: 2 restored, 0 failed, 1 left alone in ")
     assert last.endswith(first.split(" with ")[1])
@@ -110,7 +111,7 @@ def test_bad_files_are_listed_and_the_rest_is_done(folder, capsys):
         "pipcli: error: in/empty.jpg: is empty",
         "pipcli: error: in/text.png: is no image of a known format",
     ]
-    assert "2 restored, 2 failed, 1 left alone" in err.splitlines()[3]
+    assert "2 restored, 2 failed, 1 left alone" in err.splitlines()[4]
     assert main(["restore", "in/text.png", "out/", "--task", "denoise", "--quiet"]) == 4
     assert capsys.readouterr() == ("", "pipcli: error: in/text.png: is no image of a known format\n")
 
@@ -207,6 +208,33 @@ REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
         "contradict",
     ),
     "a stranger's file": (["in/a.png", "there.png", "--task", "denoise"], 2, "there.png: is there already"),
+    "no words at all": (["--task", "denoise"], 2, "IN and OUT are missing"),
+    "a name in place": (
+        ["in", "--in-place", "--name", "x", "--task", "denoise"],
+        2,
+        "leaves no room for --name",
+    ),
+    "no template": (["in", "out", "--name", "{x}", "--task", "denoise"], 2, "--name is '{x}'"),
+    "no shard": (["in", "out", "--shard", "3/2", "--task", "denoise"], 2, "--shard is '3/2'"),
+    "no list": (["out", "--files0-from", "none", "--task", "denoise"], 2, "none: the list cannot be read"),
+    "several files to a file": (
+        ["in/a.png", "in", "there.png", "--task", "denoise"],
+        7,
+        "there.png: is a file",
+    ),
+    "several to stdout": (["in/a.png", "in/a.png", "-", "--task", "denoise"], 2, "- stands for one input"),
+    "a folder to stdout": (
+        ["in", "-", "--task", "denoise"],
+        2,
+        "in: there is no such file; to stdout goes one",
+    ),
+    "stdin to a folder": (["-", "in", "--task", "denoise"], 2, "in: is a folder; what comes from stdin"),
+    "json with stdout": (
+        ["in/a.png", "-", "--json", "--task", "denoise"],
+        2,
+        "--json is for files, not for -",
+    ),
+    "stdin over a file": (["-", "there.png", "--task", "denoise"], 2, "there.png: is there already"),
     "output is a file": (["in", "file", "--task", "denoise"], 7, "file: is a file"),
     "output below a file": (["in", "file/x", "--task", "denoise"], 7, "file/x: cannot be made"),
     "output not writable": (["in", "/proc/self/x", "--task", "denoise"], 7, "/proc/self/x: cannot be writ"),
@@ -282,7 +310,7 @@ def test_no_arguments_show_the_help_and_version_is_told(capsys):
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3599.9, "1 h 0 min"), (34860, "9 h 41 min")],
 )
 def test_durations_are_told_in_fitting_units(seconds, text):
-    assert _duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_help_fits_80_columns(capsys, monkeypatch):
@@ -352,3 +380,112 @@ def test_a_bar_is_drawn_on_a_terminal_only(folder, monkeypatch, terminal, quiet)
     monkeypatch.setattr(sys, "stderr", stream)
     assert main(["restore", "in", "out", "--task", "denoise", *(["--quiet"] if quiet else [])]) == 0
     assert ("/2 [" in stream.getvalue()) == (terminal and not quiet)
+
+
+def test_several_inputs_and_a_name(folder):
+    command = ["restore", "in/*.png", "in/sub", "@list.txt", "out", "--task", "denoise"]
+    Path("list.txt").write_text("in/a.png\n")
+    assert main([*command, "--name", "{stem}-new{suffix}"]) == 0
+    assert files("out") == {"a-new.png", "sub/b-new.jpg", "in/a-new.png"}
+
+
+@pytest.mark.parametrize("source", ["list", "-"])
+def test_lists_that_end_in_nul(folder, monkeypatch, source):
+    data = b"in/a.png\0in/sub/b.jpg\0"
+    Path("list").write_bytes(data)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert main(["restore", "out", "--files0-from", source, "--task", "denoise"]) == 0
+    assert files("out") == {"in/a.png", "in/sub/b.jpg"}
+
+
+def test_in_place(folder, capsys):
+    command = ["restore", "in", "--in-place", "--task", "denoise+derain"]
+    for said in ("2 restored", "0 restored, 2 there already"):
+        assert main(command) == 0
+        assert said in capsys.readouterr().err
+        assert level("in/a.png") == 100
+    assert files("in") == {"a.png", "sub/b.jpg", "notes.txt"}
+
+
+def test_shards_share_the_files(folder, capsys):
+    for index in range(8):
+        save(f"in/{index}.png")
+    done = []
+    for share in ("1/2", "2/2"):
+        assert main(["restore", "in", "out", "--task", "denoise", "--shard", share, "--json"]) == 0
+        done.append({json.loads(line)["input"] for line in capsys.readouterr().out.splitlines()})
+    assert all(done)
+    assert not done[0] & done[1]
+    assert files("out") == files("in") - {"notes.txt"}
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(folder, capsys):
+    assert main(["restore", "in", "out", "--task", "denoise"]) == 0
+    save("in/new.png")
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    capsys.readouterr()
+    assert main(["restore", "in", "out", "--task", "denoise", "--dry-run"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[:7] == [
+        "in/a.png -> out/a.png (there already)",
+        "in/new.png -> out/new.png (to restore)",
+        "in/sub/b.jpg -> out/sub/b.jpg (there already)",
+        "files: 1 to restore, 2 there already, 1 left alone",
+        "left alone: 1 no image",
+        f"task: denoise, tile 512, {out.split('tile 512, ')[1].splitlines()[0]}",
+        "pixels: 0.0 million",
+    ]
+    assert "time: about " in out
+    assert "memory: about " in out
+    assert " free\n" in out
+    assert main(["restore", "in", "out", "--task", "denoise", "--dry-run", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["state"] for line in out.splitlines()] == [
+        "there already",
+        "to restore",
+        "there already",
+    ]
+    assert all(line.startswith("pipcli: ") for line in err.splitlines())
+
+
+def piped(monkeypatch, data: bytes) -> io.BytesIO:
+    """stdin holds data; what comes back gets stdout."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, write_through=True))
+    return written
+
+
+@pytest.mark.parametrize("name", ["in/a.png", "in/sub/b.jpg"])
+def test_stdin_to_stdout_keeps_the_format(folder, monkeypatch, capfd, name):
+    written = piped(monkeypatch, Path(name).read_bytes())
+    assert main(["restore", "-", "-", "--task", "denoise+derain", "--quiet"]) == 0
+    with PillowImage.open(io.BytesIO(written.getvalue())) as picture:
+        assert picture.format == ("PNG" if name.endswith("png") else "JPEG")
+        assert int(np.asarray(picture)[8, 8, 0]) == 100
+    assert capfd.readouterr().err == ""
+
+
+def test_stdin_to_a_file_and_a_file_to_stdout(folder, monkeypatch):
+    written = piped(monkeypatch, Path("in/a.png").read_bytes())
+    assert main(["restore", "-", "new.jpg", "--task", "denoise"]) == 0
+    assert Path("new.jpg").read_bytes().startswith(b"\xff\xd8")
+    assert main(["restore", "in/a.png", "-", "--task", "denoise"]) == 0
+    assert PillowImage.open(io.BytesIO(written.getvalue())).format == "PNG"
+
+
+@pytest.mark.parametrize("data", [b"", b"I am a text", bytes(128) + b"DICM" + bytes(99)])
+def test_stdin_that_is_no_image_writes_nothing(folder, monkeypatch, capfd, data):
+    written = piped(monkeypatch, data)
+    assert main(["restore", "-", "-", "--task", "denoise"]) == 4
+    assert written.getvalue() == b""
+    assert "pipcli: error: standard input: is " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (3 * 2**40, "3.0 TiB")]
+)
+def test_amounts_are_told_in_fitting_units(size, text):
+    assert amount(size) == text

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipcli.batch import plan as plan_module
+from pipcli.batch.inputs import named_inputs
+from pipcli.batch.naming import NameTemplate
 from pipcli.batch.plan import Job, plan_batch
 from pipcli.errors import OutputError, UsageError
 
@@ -218,3 +220,83 @@ def test_folders_that_cannot_be_listed_are_told(photos, tmp_path, monkeypatch):
     plan = plan_batch(str(photos), str(tmp_path / "out"))
     assert plan.unlisted == (photos / "sub",)
     assert len(plan.jobs) == 2
+
+
+def outputs(inputs: list[str], target: str, template: str | None = None) -> dict[str, str]:
+    chosen = None if template is None else NameTemplate(template)
+    plan = plan_batch(named_inputs(inputs), target, chosen)
+    return {str(job.source): str(job.target) for job in plan.jobs}
+
+
+def test_several_inputs_go_into_one_folder(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "more" / "c.png")
+    assert outputs(["in", "more"], "out") == {
+        "in/a.jpg": "out/in/a.jpg",
+        "in/a.png": "out/in/a.png",
+        "in/sub/deep/b.JPEG": "out/in/sub/deep/b.JPEG",
+        "more/c.png": "out/more/c.png",
+    }
+    assert outputs(["in/a.png", "more"], "x.png") == {
+        "in/a.png": "x.png/a.png",
+        "more/c.png": "x.png/more/c.png",
+    }
+    assert outputs(["in/**/*.JPEG"], "out/") == {"in/sub/deep/b.JPEG": "out/sub/deep/b.JPEG"}
+
+
+def test_the_same_file_named_twice_is_done_once(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert outputs(["in/a.png", "in/a.png", "./in/a.png"], "out") == {"in/a.png": "out/a.png"}
+
+
+def test_two_files_of_one_name_from_two_folders_are_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "more" / "A.png")
+    with pytest.raises(UsageError, match=r"more/A\.png and in/a\.png: their outputs"):
+        outputs(["in/a.png", "more/A.png"], "out")
+
+
+def test_names_follow_the_template(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert outputs(["in"], "out", "{stem}_new{suffix}") == {
+        "in/a.jpg": "out/a_new.jpg",
+        "in/a.png": "out/a_new.png",
+        "in/sub/deep/b.JPEG": "out/sub/deep/b_new.JPEG",
+    }
+    assert outputs(["in/a.png"], "out/", "{stem}.tif") == {"in/a.png": "out/a.tif"}
+    with pytest.raises(UsageError, match=r"in/a\.png and in/a\.jpg: their outputs would have names"):
+        outputs(["in"], "out", "{stem}.png")
+    with pytest.raises(UsageError, match=r"a\.xyz: its suffix is none that can be written"):
+        outputs(["in"], "out", "{stem}.xyz")
+    with pytest.raises(UsageError, match=r"b\.png: --name is for outputs in a folder"):
+        outputs(["in/a.png"], "b.png", "{stem}.png")
+
+
+def test_in_place_every_file_is_its_own_output(photos, tmp_path):
+    (tmp_path / "link.png").symlink_to(photos / "a.png")
+    plan = plan_batch(named_inputs([str(photos), str(tmp_path / "link.png")]), None)
+    assert all(job.source == job.target and job.in_place for job in plan.jobs)
+    # The link and what it leads to are one file; the ledger lies beside each file, however it was named.
+    assert [(str(job.source.relative_to(photos)), job.home) for job in plan.jobs] == [
+        ("a.jpg", photos),
+        ("a.png", photos),
+        ("sub/deep/b.JPEG", photos / "sub" / "deep"),
+    ]
+
+
+def test_dicom_is_never_replaced(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    with pytest.raises(UsageError, match=r"a\.dcm: is DICOM, of which a new series is made, never in place"):
+        plan_batch(named_inputs([str(tmp_path)]), None)
+
+
+def test_a_missing_file_of_a_list_is_a_job_that_will_fail(tmp_path):
+    plan = plan_batch(named_inputs([], [b"none.png"]), str(tmp_path / "out"))
+    assert [str(job.source) for job in plan.jobs] == ["none.png"]
+
+
+def test_what_is_left_alone_is_told_apart(photos, tmp_path):
+    touch(photos / ".hidden.png", photos / ".pipcli" / "ledger.jsonl", photos / "sub" / ".pipcli-1.tmp")
+    (photos / "sub" / "loop").symlink_to(photos)
+    plan = plan_batch(str(photos), str(tmp_path / "out"))
+    assert (plan.hidden, plan.others, plan.loops, plan.left_alone) == (1, 1, 1, 3)

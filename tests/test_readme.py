@@ -52,7 +52,7 @@ def test_make_targets_exist(line):
 def test_the_table_of_options_is_that_of_restore(capsys):
     assert main(["restore", "--help"]) == 0
     text = capsys.readouterr().out
-    documented = re.findall(r"^\| `(--[a-z]+)` \|", README, flags=re.MULTILINE)
+    documented = re.findall(r"^\| `(--[a-z0-9-]+)` \|", README, flags=re.MULTILINE)
     assert documented
     assert [option for option in documented if option not in text] == []
 

@@ -15,9 +15,11 @@ from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from pipcli.batch import run as run_module
+from pipcli.batch.inputs import named_inputs
 from pipcli.batch.ledger import Ledger, read_ledgers
 from pipcli.batch.plan import Plan, plan_batch
-from pipcli.batch.run import Existing, Keeping, Outcome, Summary, refuse_strangers, run_plan
+from pipcli.batch.run import Existing, Keeping, Outcome, Summary, finished_jobs, refuse_strangers, run_plan
+from pipcli.batch.shards import Shard
 from pipcli.degradations import Degradation
 from pipcli.errors import DeviceError, ImageError, OutputError, UsageError
 from pipcli.images import Image
@@ -386,3 +388,88 @@ def test_a_ledger_that_cannot_be_written_stops_the_run_before_a_file_is_placed(n
         assert summary.exit_code == 7
         assert "Is a directory" in summary.failures[0]
         assert list((tmp_path / "out").rglob("*.png")) == []
+
+
+def restore_in_place(folder: Path, restorer: Restorer) -> Summary:
+    plan = plan_batch(named_inputs([str(folder)]), None)
+    return run_plan(plan, restorer, (1.0,), keeping=Keeping(Ledger(), "m1"))
+
+
+def test_in_place_twice_restores_once(night, tmp_path, restorer):
+    folder = tmp_path / "in"
+    (folder / "a.png").chmod(0o640)
+    assert restore_in_place(folder, restorer).restored == 3
+    assert level_of(folder / "b" / "c.png") == 245
+    summary = restore_in_place(folder, restorer)
+    assert (summary.restored, summary.kept) == (0, 3)
+    assert level_of(folder / "b" / "c.png") == 245
+    assert (folder / "a.png").stat().st_mode & 0o777 == 0o640
+    save(folder / "d.png", 20)
+    assert restore_in_place(folder, restorer).restored == 1
+    assert level_of(folder / "d.png") == 235
+
+
+@pytest.mark.parametrize("step", ["before", "after"])
+def test_in_place_killed_around_the_rename_neither_loses_nor_restores_twice(
+    night, tmp_path, restorer, monkeypatch, step
+):
+    class Killed(BaseException):
+        pass
+
+    real = os.replace
+
+    def replace_and_die(source: Path, target: Path) -> None:
+        if step == "after":
+            real(source, target)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_and_die)
+        with pytest.raises(Killed):
+            restore_in_place(tmp_path / "in", restorer)
+    assert level_of(tmp_path / "in" / "a.png") == (10 if step == "before" else 245)
+    restore_in_place(tmp_path / "in", restorer)
+    assert {level_of(tmp_path / "in" / name) for name in EVERY} == {245}
+
+
+def test_shards_make_what_one_run_makes_and_their_ledgers_merge(night, tmp_path, restorer):
+    for index in range(12):
+        save(tmp_path / "in" / f"{index}.png", 2 * index)
+    for index in (1, 2, 3):
+        share = Shard(index, 3)
+        plan = share.of(plan_batch(str(tmp_path / "in"), str(tmp_path / "out")))
+        plan.make_folders()
+        done = run_plan(plan, restorer, (1.0,), keeping=Keeping(Ledger(share.name), "m1"))
+        assert 0 < done.restored == len(plan.jobs) < 15
+    sharded = contents(tmp_path / "out")
+    done, summary = night.run()
+    assert (done, summary.kept) == (set(), 15), "the run over all finds every shard's files finished"
+    night.run(existing=Existing.OVERWRITE)
+    assert contents(tmp_path / "out") == sharded
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def test_what_is_finished_can_be_asked_without_doing_anything(night, tmp_path, restorer):
+    def finished(existing: Existing = Existing.RESUME) -> set[str]:
+        plan = plan_batch(str(tmp_path / "in"), str(tmp_path / "out"))
+        keeping = Keeping(Ledger(), "m1", existing)
+        return {job.relative for job in finished_jobs(plan, restorer, (1.0,), 1.0, None, keeping)}
+
+    assert finished() == set()
+    night.run()
+    save(tmp_path / "in" / "a.png", 99)
+    assert finished() == {"b/c.png", "d.png"}
+    assert finished(Existing.OVERWRITE) == set()
+    assert finished(Existing.SKIP) == EVERY
+
+
+def test_a_missing_file_of_a_list_fails_alone(night, tmp_path, restorer, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = plan_batch(named_inputs([], [b"in/a.png", b"in/none.png"]), "listed")
+    plan.make_folders()
+    summary = run_plan(plan, restorer, (1.0,))
+    assert summary.failures == ("in/none.png: cannot be read: No such file or directory",)
+    assert (summary.exit_code, level_of(Path("listed/in/a.png"))) == (3, 245)

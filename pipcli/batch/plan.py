@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import tempfile
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from pipcli.batch.inputs import Named, named_inputs
+from pipcli.batch.naming import NameTemplate
 from pipcli.errors import OutputError, UsageError
 from pipcli.images import SUFFIXES, find_images
 from pipcli.images.atomic import remove_temporaries
@@ -53,13 +55,22 @@ class Plan:
 
     Attributes:
         jobs: in the order in which they are done.
-        left_alone: files that are no images, hidden files and folders, and links in a circle.
+        hidden: hidden files and folders, left alone.
+        others: files that are no images, left alone.
+        loops: links in a circle, left alone.
         unlisted: folders that could not be looked into; each is a failure of the run.
     """
 
     jobs: tuple[Job, ...]
-    left_alone: int = 0
+    hidden: int = 0
+    others: int = 0
+    loops: int = 0
     unlisted: tuple[Path, ...] = ()
+
+    @property
+    def left_alone(self) -> int:
+        """How much was found and is left alone."""
+        return self.hidden + self.others + self.loops
 
     def make_folders(self) -> None:
         """Make every folder that will be written to, and prove that files can be made there.
@@ -82,25 +93,34 @@ class Plan:
                 ) from error
 
 
-def plan_batch(source: str, target: str) -> Plan:
-    """The jobs of ``pipcli restore SOURCE TARGET``; changes nothing.
+def plan_batch(
+    inputs: str | Sequence[Named], target: str | None, template: NameTemplate | None = None
+) -> Plan:
+    """The jobs of ``pipcli restore IN... OUT``; changes nothing.
 
     Args:
-        source: an image file, or a folder whose images are all taken, at any depth.
-        target: for a folder, the folder that gets the same tree. For a file, a file; or a folder: one that
-            exists, ends in a slash, or has no suffix.
+        inputs: what :func:`pipcli.batch.inputs.named_inputs` gives, or the path of one file or folder. All
+            images of a folder are taken, at any depth.
+        target: for one file, a file; or a folder: one that exists, ends in a slash, or has no suffix. Else
+            the folder that gets the same tree. None to restore in place.
+        template: how files in a folder are named; None keeps their names.
 
     Raises:
-        UsageError: the input is not there or is the output, the output lies in the input, two files would
-            get one name, or an output's suffix is none that can be written.
+        UsageError: an input is not there or is the output, the output lies in an input, two files would get
+            one name, an output's suffix is none that can be written, or DICOM would be replaced.
         OutputError: the output cannot be written where it is to go.
     """
-    if not os.path.exists(source):
-        raise UsageError(f"{shown(source)}: there is no such file or folder")
-    if not target:
+    named = named_inputs([inputs]) if isinstance(inputs, str) else tuple(inputs)
+    if target is None:
+        plan = _plan_in_place(named)
+    elif not target:
         raise UsageError("the output has an empty name")
-    plan = _plan_folder(Path(source), Path(target)) if os.path.isdir(source) else _plan_file(source, target)
-    _refuse_overwritten_inputs(plan.jobs)
+    elif len(named) == 1 and not named[0].listed and not named[0].path.is_dir():
+        plan = _plan_file(named[0], target, template)
+    else:
+        plan = _plan_folder(named, Path(target), template or NameTemplate())
+    if target is not None:
+        _refuse_overwritten_inputs(plan.jobs)
     _refuse_collisions(plan.jobs)
     for job in plan.jobs:
         if job.target.exists() and not job.target.is_file():
@@ -108,46 +128,105 @@ def plan_batch(source: str, target: str) -> Plan:
     return plan
 
 
-def _plan_file(source: str, target: str) -> Plan:
+def _plan_file(named: Named, target: str, template: NameTemplate | None) -> Plan:
+    source = named.path
     folder = target.endswith(("/", os.sep)) or os.path.isdir(target)
     if not folder and not os.path.exists(target):
         folder = not Path(target).suffix
-    path = Path(target) / Path(source).name if folder else Path(target)
-    dicom = is_dicom_file(source)
-    if dicom and path.name != Path(source).name and path.suffix.lower() in SUFFIXES:
-        raise UsageError(
-            f"{shown(path)}: {shown(source)} is DICOM and is written as such, not as {path.suffix}"
-        )
-    if not dicom and path.suffix and path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(sorted(SUFFIXES))
-        raise UsageError(f"{shown(path)}: its suffix is none that can be written: {known}")
+    if not folder and template is not None:
+        raise UsageError(f"{shown(target)}: --name is for outputs in a folder, this is a file")
+    path = Path(target)
+    if folder:
+        path /= named.below.with_name((template or NameTemplate()).apply(source.name))
+    job = Job(
+        source, path, Path(target) if folder else path.parent, named.below.as_posix(), is_dicom_file(source)
+    )
+    _check_suffix(job)
     _require_writable(path.parent)
-    return Plan((Job(Path(source), path, path.parent, Path(source).name, dicom),))
+    return Plan((job,))
 
 
-def _plan_folder(source: Path, target: Path) -> Plan:
+def _check_suffix(job: Job) -> None:
+    """Refuse names of outputs that stand for no format, or for another than DICOM where that is written."""
+    suffix = job.target.suffix.lower()
+    if job.dicom:
+        if job.target.name != job.source.name and suffix in SUFFIXES:
+            raise UsageError(
+                f"{shown(job.target)}: {shown(job.source)} is DICOM and is written as such, not as {suffix}"
+            )
+    elif suffix and suffix not in SUFFIXES:
+        known = ", ".join(sorted(SUFFIXES))
+        raise UsageError(f"{shown(job.target)}: its suffix is none that can be written: {known}")
+
+
+def _plan_folder(inputs: Sequence[Named], target: Path, template: NameTemplate) -> Plan:
     if os.path.exists(target) and not os.path.isdir(target):
         raise OutputError(f"{shown(target)}: is a file; for a folder of images it must be a folder")
+    for named in inputs:
+        if named.path.is_dir():
+            _refuse_nesting(named.path, target)
+    _require_writable(target)
+
+    def job(source: Path, below: PurePath, dicom: bool) -> Job:
+        path = target / below.with_name(template.apply(below.name))
+        return Job(source, path, target, below.as_posix(), dicom)
+
+    gathered = _gather(inputs, exclude=(target,), make=job)
+    for each in gathered.jobs:
+        _check_suffix(each)
+    return gathered
+
+
+def _plan_in_place(inputs: Sequence[Named]) -> Plan:
+    def job(source: Path, below: PurePath, dicom: bool) -> Job:
+        # What a link leads to is restored, and the link stays.
+        path = source.resolve()
+        return Job(path, path, path.parent, below.as_posix(), dicom)
+
+    plan = _gather(inputs, exclude=(), make=job)
+    for each in plan.jobs:
+        if each.dicom:
+            raise UsageError(f"{shown(each.source)}: is DICOM, of which a new series is made, never in place")
+        _check_suffix(each)
+    return plan
+
+
+def _gather(
+    inputs: Sequence[Named], exclude: Sequence[Path], make: Callable[[Path, PurePath, bool], Job]
+) -> Plan:
+    """The jobs of all inputs; a file that is reached twice on one and the same way is one job."""
+    jobs: dict[tuple[Path, Path], Job] = {}
+    unlisted: list[Path] = []
+    hidden = others = loops = 0
+    for named in inputs:
+        if named.path.is_dir():
+            found = find_images(named.path, exclude)
+            files = [(named.path / name, named.below / name, name in found.dicom) for name in found.images]
+            hidden += found.hidden
+            others += found.others
+            loops += len(found.loops)
+            unlisted.extend(named.path / name for name in found.unreadable)
+        else:
+            files = [(named.path, named.below, is_dicom_file(named.path))]
+        for source, below, dicom in files:
+            job = make(source, below, dicom)
+            jobs.setdefault((job.source, job.target), job)
+    return Plan(tuple(jobs.values()), hidden, others, loops, tuple(unlisted))
+
+
+def _refuse_nesting(source: Path, target: Path) -> None:
     resolved = target.resolve()
     for place in (resolved, *resolved.parents):
         # By identity, not by name: names may differ in case, or lead through links and mounts.
         if os.path.exists(place) and os.path.samefile(place, source):
             if place == resolved:
-                raise UsageError(f"{shown(target)}: input and output are the same folder")
+                raise UsageError(
+                    f"{shown(target)}: input and output are the same folder; --in-place replaces the files"
+                )
             raise UsageError(
                 f"{shown(target)}: the output lies inside the input {shown(source)}, "
                 "where the next run would restore it again"
             )
-    found = find_images(source, exclude=(target,))
-    _require_writable(target)
-    return Plan(
-        jobs=tuple(
-            Job(source / name, target / name, target, name.as_posix(), name in found.dicom)
-            for name in found.images
-        ),
-        left_alone=found.hidden + found.others + len(found.loops),
-        unlisted=tuple(source / name for name in found.unreadable),
-    )
 
 
 def _require_writable(folder: Path) -> None:
@@ -166,7 +245,9 @@ def _refuse_overwritten_inputs(jobs: Sequence[Job]) -> None:
     sources = {_identity(job.source) for job in jobs}
     for job in jobs:
         if os.path.exists(job.target) and _identity(job.target) in sources:
-            raise UsageError(f"{shown(job.target)}: this output is also an input; choose another output")
+            raise UsageError(
+                f"{shown(job.target)}: this output is also an input; choose another, or --in-place"
+            )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

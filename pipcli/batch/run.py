@@ -142,6 +142,19 @@ def refuse_strangers(plan: Plan, ledger: Ledger) -> None:
         )
 
 
+def finished_jobs(
+    plan: Plan,
+    restorer: Restorer,
+    omega: Sequence[float],
+    strength: float,
+    dicom: DicomOptions | None,
+    keeping: Keeping,
+) -> frozenset[Job]:
+    """The jobs of a plan that `run_plan` with the same arguments would find done."""
+    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping)
+    return frozenset(job for job in plan.jobs if stages.finished(job))
+
+
 def _size(path: Path) -> int:
     """Bytes of a file, 0 where there is none."""
     try:
@@ -249,12 +262,23 @@ class _Stages:
     dicom: DicomOptions | None
     keeping: Keeping | None
 
+    def finished(self, job: Job) -> bool:
+        """Whether `load` would find the file's output there."""
+        work = _Work(job)
+        with work.stage():
+            if self._skipped(job):
+                return True
+            if self.keeping is not None and self.keeping.ledger.entries(job.home, job.output):
+                work.sha256 = hash_file(job.source)
+                self._look_back(work)
+        return work.kept
+
     def load(self, job: Job) -> _Work:
         """Read and decode a file, unless its output is there."""
         work = _Work(job)
         keeping = self.keeping
         with work.stage():
-            if keeping is not None and keeping.existing is Existing.SKIP and os.path.lexists(job.target):
+            if self._skipped(job):
                 work.kept = True
                 return work
             if keeping is not None and keeping.preserve_times:
@@ -315,6 +339,10 @@ class _Stages:
                 work.treatment = replace(work.treatment, data=None, series=series_id(job.source))
             with suppress(OutputError):  # that is what it may be about
                 self._note(work, None)
+
+    def _skipped(self, job: Job) -> bool:
+        keeping = self.keeping
+        return keeping is not None and keeping.existing is Existing.SKIP and os.path.lexists(job.target)
 
     def _look_back(self, work: _Work) -> None:
         """Whether the file is finished already, by the ledger and by what is there."""

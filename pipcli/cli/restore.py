@@ -1,38 +1,41 @@
-"""``pipcli restore``: a file or a folder in, the same restored out."""
+"""``pipcli restore``: files and folders in, the same restored out."""
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipcli.cli.accounts import files, outcome_line, progress_bar, tell_plan, tell_summary
 from pipcli.cli.interrupts import deferred_interrupts
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, PrecisionName
+from pipcli.cli.stream import STREAM, check_stream, restore_stream
 from pipcli.degradations import omega_vector, parse_task
-from pipcli.errors import UsageError
+from pipcli.errors import ImageError, UsageError
 from pipcli.models.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from pipcli.batch.plan import Plan
-    from pipcli.batch.run import Outcome, Summary
-    from pipcli.inference.engine import Restorer
+    from pipcli.batch.run import Outcome
+
+ALL_FAILED = 4
 
 
 def restore(
-    source: Annotated[
-        str, typer.Argument(metavar="IN", help="An image, or a folder of images with all folders in it.")
-    ],
-    target: Annotated[
-        str, typer.Argument(metavar="OUT", help="A file or a folder; the tree of a folder IN is kept.")
-    ],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IN... OUT",
+            help="Images, folders with all folders in them, patterns, @list.txt (a path a line); last the "
+            "file or folder to write to, where the tree of a folder is kept. - is stdin, or stdout.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
     task: Annotated[
         str,
         typer.Option(
@@ -85,6 +88,35 @@ def restore(
     drop_private: Annotated[
         bool, typer.Option("--drop-private", help="DICOM: leave private elements out of what is written.")
     ] = False,
+    files0_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Restore the paths in FILE, each ended by NUL (find -print0); - is stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Names of outputs in a folder, such as {stem}_restored{suffix}.",
+            show_default=False,
+        ),
+    ] = None,
+    in_place: Annotated[
+        bool,
+        typer.Option("--in-place", help="Replace the inputs, each once the new file is whole; no OUT."),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Restore only the I-th of N shares of the files.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and what it will cost; write nothing.")
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Do every file again, and replace whatever is there already."),
@@ -98,29 +130,57 @@ def restore(
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each file on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:
-    """Restore an image or a folder of images."""
+    """Restore images and folders of images."""
     if not 0 <= strength <= 1:
         raise UsageError(f"--strength is {strength}: it must be from 0 to 1")
     if sigma_hu is not None and not 0 < sigma_hu < math.inf:
         raise UsageError(f"--sigma-hu is {sigma_hu}: it must be above 0")
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other")
+    if in_place and (name or skip_existing):
+        raise UsageError("--in-place leaves no room for --name and --skip-existing")
+    words, target = _split(paths or [], in_place, files0_from is not None)
+    streaming = STREAM in (*words, target)
+    if streaming:
+        if len(words) != 1 or target is None or files0_from is not None:
+            raise UsageError("- stands for one input or one output: pipcli restore - - --task denoise")
+        for option, given in (
+            ("--json", as_json),
+            ("--dry-run", dry_run),
+            ("--shard", shard),
+            ("--name", name),
+        ):
+            if given:
+                raise UsageError(f"{option} is for files, not for -")
+        check_stream(words[0], target, overwrite)
     weights = parse_task(task)
 
     # Everything that can be wrong is found before anything is changed, and what is cheap to find comes first.
+    from pipcli.batch.inputs import named_inputs, read_list
     from pipcli.batch.ledger import Ledger
-    from pipcli.batch.plan import plan_batch
-    from pipcli.batch.run import Existing, Keeping, refuse_strangers, run_plan
+    from pipcli.batch.naming import NameTemplate
+    from pipcli.batch.plan import Plan, plan_batch
+    from pipcli.batch.run import Existing, Keeping, finished_jobs, refuse_strangers, run_plan
+    from pipcli.batch.shards import parse_shard
     from pipcli.batch.slices import DicomOptions, require_denoising
     from pipcli.images.dicom_windows import parse_window
 
     chosen_window = None if window is None else parse_window(window)
-    plan = plan_batch(source, target)
-    require_denoising(plan, weights)
-    ledger = Ledger()
+    share = None if shard is None else parse_shard(shard)
+    template = None if name is None else NameTemplate(name)
     existing = Existing.OVERWRITE if overwrite else Existing.SKIP if skip_existing else Existing.RESUME
-    if existing is Existing.RESUME:
-        refuse_strangers(plan, ledger)
+    ledger = Ledger("" if share is None else share.name)
+    plan = Plan(())
+    if not streaming:
+        listed = []
+        if files0_from is not None:
+            content = sys.stdin.buffer.read() if files0_from == STREAM else None
+            listed = read_list(files0_from, b"\0", content)
+        plan = plan_batch(named_inputs(words, listed), target, template)
+        require_denoising(plan, weights)
+        plan = plan if share is None else share.of(plan)
+        if existing is Existing.RESUME:
+            refuse_strangers(plan, ledger)
 
     from pipcli.inference.device import choose_device, choose_precision
     from pipcli.inference.engine import Restorer
@@ -130,6 +190,19 @@ def restore(
     where = choose_device(device.value)
     restorer = Restorer(zoo.load_model(model), where, choose_precision(precision.value, where), tile)
     omega = omega_vector(weights, restorer.degradations)
+    setting = f"{model} on {where.type} in {restorer.precision}"
+    if target is not None and streaming:
+        try:
+            notes = restore_stream(words[0], target, restorer, omega, strength)
+        except ImageError as error:
+            complain(str(error))
+            raise typer.Exit(ALL_FAILED) from None
+        if not quiet:
+            for note in notes:
+                say(f"warning: {note}")
+            say(f"1 restored with {setting}")
+        return
+
     keeping = Keeping(ledger, sha256_of(zoo.locate(model).path), existing, preserve_times)
     dicom = None
     if any(job.dicom for job in plan.jobs):
@@ -143,13 +216,19 @@ def restore(
         )
         if not quiet:
             say("DICOM: all data of the patients stay in the written files")
+    if dry_run:
+        from pipcli.batch.estimate import estimate_jobs
+
+        finished = finished_jobs(plan, restorer, omega, strength, dicom, keeping)
+        todo = [job for job in plan.jobs if job not in finished]
+        tell_plan(plan, finished, estimate_jobs(todo, restorer, omega), task, restorer, as_json)
+        return
     plan.make_folders()
 
-    setting = f"{model} on {where.type} in {restorer.precision}"
     if not quiet:
-        say(f"{_files(len(plan.jobs))} to restore with {setting}")
+        say(f"{files(len(plan.jobs))} to restore with {setting}")
     with (
-        _bar(plan, quiet) as advance,
+        progress_bar(plan, quiet) as advance,
         deferred_interrupts("stopping after the file in hand; once more stops at once") as stopping,
     ):
         warnings: Counter[str] = Counter()
@@ -157,77 +236,19 @@ def restore(
         def report(outcome: Outcome) -> None:
             warnings.update(outcome.warnings)
             if as_json:
-                print(_json_line(outcome, task, omega, restorer), flush=True)
+                print(outcome_line(outcome, task, omega, restorer), flush=True)
             advance()
 
         summary = run_plan(plan, restorer, omega, strength, report, stopping, dicom, keeping)
-    _report(summary, plan, setting, warnings, quiet)
+    tell_summary(summary, plan, setting, warnings, quiet)
     raise typer.Exit(summary.exit_code)
 
 
-@contextmanager
-def _bar(plan: Plan, quiet: bool) -> Iterator[Callable[[], object]]:
-    """A progress bar on stderr where that is a terminal; gives a function to call after each file."""
-    from tqdm import tqdm
-
-    hidden = quiet or not sys.stderr.isatty()
-    with tqdm(total=len(plan.jobs), unit="file", file=sys.stderr, disable=hidden, leave=False) as bar:
-        yield bar.update
-
-
-def _json_line(outcome: Outcome, task: str, omega: tuple[float, ...], restorer: Restorer) -> str:
-    line = {
-        "input": str(outcome.job.source),
-        "output": str(outcome.job.target) if _has_output(outcome) else None,
-        "task": task,
-        "omega": dict(zip(map(str, restorer.degradations), omega, strict=True)),
-        "seconds": round(outcome.seconds, 3),
-        "warnings": list(outcome.warnings),
-        "left_alone": outcome.left_alone,
-        "kept": outcome.kept,
-        "error": outcome.error,
-    }
-    return json.dumps(line)
-
-
-def _has_output(outcome: Outcome) -> bool:
-    return outcome.error is None and (outcome.left_alone is None or outcome.copied)
-
-
-def _report(summary: Summary, plan: Plan, setting: str, warnings: Mapping[str, int], quiet: bool) -> None:
-    for failure in summary.failures:
-        complain(failure)
-    for line in summary.incomplete:
-        complain(line)
-    if quiet:
-        return
-    for warning, count in warnings.items():
-        say(f"warning: {warning} ({_files(count)})")
-    for reason, count in summary.left_alone.items():
-        say(f"left alone: {_files(count)}, each {reason}" if count > 1 else f"left alone: 1 file {reason}")
-    counts = [
-        f"{summary.restored} restored",
-        f"{len(summary.failures)} failed",
-        f"{plan.left_alone + sum(summary.left_alone.values())} left alone",
-    ]
-    if summary.kept:
-        counts.insert(1, f"{summary.kept} there already")
-    if summary.copied:
-        counts[-1] += f" ({summary.copied} of them copied)"
-    if summary.unreached:
-        counts.append(f"{summary.unreached} not begun")
-    say(f"{', '.join(counts)} in {_duration(summary.seconds)}, {setting}")
-    if summary.redone:
-        say(f"{summary.redone} results were not finite at first, computed again in more bits")
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
-
-
-def _duration(seconds: float) -> str:
-    """A stretch of time in the two largest units that it fills: 41.8 s, 12 min 5 s, 9 h 41 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+def _split(paths: list[str], in_place: bool, listed: bool) -> tuple[list[str], str | None]:
+    """The inputs, and the output or None in place."""
+    words, target = (paths, None) if in_place else (paths[:-1], paths[-1] if paths else None)
+    if not in_place and target is None:
+        raise UsageError("IN and OUT are missing: what to restore, and where to")
+    if not words and not listed:
+        raise UsageError("OUT is missing: the file or folder to write to" if paths else "IN is missing")
+    return words, target

@@ -12,6 +12,9 @@ from pipcli.images.dicom import is_dicom_file
 from pipcli.images.formats import SUFFIXES
 from pipcli.images.naming import shown
 
+OWN = ".pipcli"
+"""How the names begin of what this program hides among images: ledgers, and files while they are written."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -21,7 +24,8 @@ class Found:
         root: the folder.
         images: paths relative to root of the files whose suffix names an image, and of those that are DICOM
             by their content, in one fixed order.
-        hidden: number of hidden files and folders (name starts with a dot), left alone.
+        hidden: number of hidden files and folders (name starts with a dot), left alone; what this program
+            itself hides among images does not count.
         others: number of other files, left alone.
         unreadable: relative paths of folders that could not be listed.
         loops: relative paths of symbolic links back to a folder that they lie in, not followed.
@@ -113,13 +117,13 @@ class _Walk:
                 if identity in self.excluded:
                     continue
                 if entry.name.startswith("."):
-                    self.hidden += 1
+                    self.hidden += not entry.name.startswith(OWN)
                 elif identity in ancestors:
                     self.loops.append(relative)
                 else:
                     yield from self.images(relative, (*ancestors, identity))
             elif entry.name.startswith("."):
-                self.hidden += 1
+                self.hidden += not entry.name.startswith(OWN)
             elif is_dicom_file(self.root / relative):
                 self.dicom.append(relative)
                 yield relative

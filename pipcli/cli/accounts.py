@@ -1,0 +1,142 @@
+"""What ``pipcli restore`` says: of its plan, of each file, and of the whole run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pipcli.cli.messages import complain, say
+
+if TYPE_CHECKING:
+    from pipcli.batch.estimate import Estimate
+    from pipcli.batch.plan import Job, Plan
+    from pipcli.batch.run import Outcome, Summary
+    from pipcli.inference.engine import Restorer
+
+
+@contextmanager
+def progress_bar(plan: Plan, quiet: bool) -> Iterator[Callable[[], object]]:
+    """A bar on stderr where that is a terminal; gives a function to call after each file."""
+    from tqdm import tqdm
+
+    hidden = quiet or not sys.stderr.isatty()
+    with tqdm(total=len(plan.jobs), unit="file", file=sys.stderr, disable=hidden, leave=False) as bar:
+        yield bar.update
+
+
+def outcome_line(outcome: Outcome, task: str, omega: tuple[float, ...], restorer: Restorer) -> str:
+    """A file's account as a line of JSON."""
+    has_output = outcome.error is None and (outcome.left_alone is None or outcome.copied)
+    line = {
+        "input": str(outcome.job.source),
+        "output": str(outcome.job.target) if has_output else None,
+        "task": task,
+        "omega": dict(zip(map(str, restorer.degradations), omega, strict=True)),
+        "seconds": round(outcome.seconds, 3),
+        "warnings": list(outcome.warnings),
+        "left_alone": outcome.left_alone,
+        "kept": outcome.kept,
+        "error": outcome.error,
+    }
+    return json.dumps(line)
+
+
+def tell_summary(
+    summary: Summary, plan: Plan, setting: str, warnings: Mapping[str, int], quiet: bool
+) -> None:
+    """What failed, and the sums of the run."""
+    for failure in summary.failures:
+        complain(failure)
+    for line in summary.incomplete:
+        complain(line)
+    if quiet:
+        return
+    for warning, count in warnings.items():
+        say(f"warning: {warning} ({files(count)})")
+    for reason, count in summary.left_alone.items():
+        say(f"left alone: {files(count)}, each {reason}" if count > 1 else f"left alone: 1 file {reason}")
+    if plan.left_alone:
+        say(f"left alone: {passed_over(plan)}")
+    counts = [
+        f"{summary.restored} restored",
+        f"{len(summary.failures)} failed",
+        f"{plan.left_alone + sum(summary.left_alone.values())} left alone",
+    ]
+    if summary.kept:
+        counts.insert(1, f"{summary.kept} there already")
+    if summary.copied:
+        counts[-1] += f" ({summary.copied} of them copied)"
+    if summary.unreached:
+        counts.append(f"{summary.unreached} not begun")
+    say(f"{', '.join(counts)} in {duration(summary.seconds)}, {setting}")
+    if summary.redone:
+        say(f"{summary.redone} results were not finite at first, computed again in more bits")
+
+
+def tell_plan(
+    plan: Plan, finished: Collection[Job], estimate: Estimate, task: str, restorer: Restorer, as_json: bool
+) -> None:
+    """A dry run's results: every file on stdout, and what all of it will cost."""
+    from pipcli.images.naming import shown
+
+    for job in plan.jobs:
+        state = "there already" if job in finished else "to restore"
+        if as_json:
+            line = {"input": str(job.source), "output": str(job.target), "state": state}
+            print(json.dumps(line))
+        else:
+            print(f"{shown(job.source)} -> {shown(job.target)} ({state})")
+    tell = say if as_json else print
+    todo = len(plan.jobs) - len(finished)
+    tell(f"files: {todo} to restore, {len(finished)} there already, {plan.left_alone} left alone")
+    if plan.left_alone:
+        tell(f"left alone: {passed_over(plan)}")
+    for folder in plan.unlisted:
+        tell(f"{shown(folder)}: cannot be listed")
+    tell(f"task: {task}, tile {restorer.tiling.tile}, {restorer.device.type} in {restorer.precision}")
+    if not todo:
+        return
+    unknown = f"; {files(estimate.unknown)} of unknown size not counted" if estimate.unknown else ""
+    tell(f"pixels: {estimate.pixels / 1e6:.1f} million{unknown}")
+    tell(f"time: about {duration(estimate.seconds)} of computing")
+    if estimate.memory is not None:
+        tell(f"memory: about {amount(estimate.memory)}")
+    if estimate.free is not None:
+        short = ": TOO LITTLE" if estimate.disk > estimate.free else ""
+        tell(f"disk: about {amount(estimate.disk)}, {amount(estimate.free)} free{short}")
+
+
+def passed_over(plan: Plan) -> str:
+    """What the plan leaves alone, by kind."""
+    kinds = (
+        (plan.hidden, "hidden"),
+        (plan.others, "no image" if plan.others == 1 else "no images"),
+        (plan.loops, "link in a circle" if plan.loops == 1 else "links in a circle"),
+    )
+    return ", ".join(f"{count} {kind}" for count, kind in kinds if count)
+
+
+def files(count: int) -> str:
+    """So many files, in words."""
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def amount(size: int) -> str:
+    """So many bytes in a fitting unit."""
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A stretch of time in the two largest units that it fills: 41.8 s, 12 min 5 s, 9 h 41 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
