@@ -346,3 +346,10 @@ def test_a_grey_image_with_tables_of_a_colour_one_is_written():
     colour = decode_image(pillow_jpeg(scene()), "x.jpg")
     grey = Image(np.asarray(scene(1))[:, :, None], metadata=replace(colour.metadata))
     assert opened(encode_image(grey)).mode == "L"
+
+
+def test_data_behind_the_picture_are_said_to_be_left_out():
+    film = pillow_jpeg(scene()) + b"\0\0\0\x18ftypmp42" + bytes(40)
+    image = decode_image(film, "x.jpg")
+    assert image.metadata.notes == ("data behind the picture, such as a motion photo's film, are left out",)
+    assert decode_image(pillow_jpeg(scene()) + bytes(512), "x.jpg").metadata.notes == ()

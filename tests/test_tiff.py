@@ -12,8 +12,10 @@ from PIL import ImageOps, IptcImagePlugin
 
 from pipcli.errors import ImageError
 from pipcli.images import Image, Metadata, decode_image, encode_image
+from pipcli.images.colour import SRGB_PRIMARIES, profile_of
 from pipcli.images.image import TiffCoding
 
+PROFILE = profile_of(SRGB_PRIMARIES, 1.8)
 RNG = np.random.default_rng(7)
 
 
@@ -387,7 +389,7 @@ def test_size_is_checked_before_decoding():
 
 
 def test_png_becomes_tiff_without_what_only_png_holds():
-    image = Image(smooth("uint16", 3), metadata=Metadata("PNG", icc=b"profile", blocks=((b"tEXt", b"a\0b"),)))
+    image = Image(smooth("uint16", 3), metadata=Metadata("PNG", icc=PROFILE, blocks=((b"tEXt", b"a\0b"),)))
     again = decode_image(encode_image(image, "TIFF"), "x.tif")
     np.testing.assert_array_equal(again.pixels, image.pixels)
-    assert again.metadata == Metadata("TIFF", icc=b"profile", tiff=TiffCoding())
+    assert again.metadata == Metadata("TIFF", icc=PROFILE, tiff=TiffCoding())

@@ -73,8 +73,8 @@ def test_metadata_survives_and_orientation_is_applied_once(orientation):
 
 
 def test_grey_becomes_rgb():
-    again = decode_image(encode_image(Image(PLANES[:, :, :1]), "WebP"), "x.webp")
-    np.testing.assert_array_equal(again.pixels, np.repeat(PLANES[:, :, :1], 3, axis=2))
+    again = opened(encode_image(Image(PLANES[:, :, :1]), "WebP"))
+    np.testing.assert_array_equal(np.asarray(again), np.repeat(PLANES[:, :, :1], 3, axis=2))
 
 
 @pytest.mark.parametrize("lossless", [False, True])
@@ -107,3 +107,11 @@ def test_size_is_checked_before_decoding(lossless):
 def test_what_webp_cannot_hold_is_refused(pixels, reason):
     with pytest.raises(ImageError, match=reason):
         encode_image(Image(pixels), "WebP")
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_grey_pictures_are_held_as_grey(lossless):
+    grey = Image(PLANES[:, :, :1], metadata=Metadata("WebP", lossless=lossless))
+    image = decode_image(encode_image(grey), "x.webp")
+    assert image.channels == 1
+    assert opened(encode_image(image)).mode == "RGB"

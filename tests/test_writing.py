@@ -1,11 +1,16 @@
 """Writing: the suffix decides, and nothing is touched before all is encoded."""
 
+import io
+
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as PillowImage
 
 from pipcli.errors import ImageError, OutputError, UsageError
-from pipcli.images import Image, Metadata, encode_image, read_image, write_image
+from pipcli.images import Image, Metadata, Wishes, decode_image, encode_image, read_image, write_image
+from pipcli.images.colour import profile_of
 
 RED = Image(np.full((8, 8, 3), (200, 10, 10), np.uint8))
 
@@ -64,3 +69,110 @@ def test_what_cannot_be_written_names_the_path(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match=r"file/x\.png: cannot be written"):
         write_image(RED, tmp_path / "file" / "x.png")
+
+
+def ramp(dtype: str) -> Image:
+    values = np.arange(256 * 3, dtype=np.float64).reshape(16, 16, 3) / 767
+    peak = 1 if dtype == "float32" else np.iinfo(dtype).max
+    return Image((values if dtype == "float32" else np.rint(values * peak)).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_bits_asked_for_are_written_rounded(dtype, bits):
+    image = ramp(dtype)
+    data = encode_image(image, "TIFF", Wishes(bits=bits))
+    found = tifffile.imread(io.BytesIO(data))
+    assert found.dtype == {8: np.uint8, 16: np.uint16, 32: np.float32}[bits]
+    expected = image.pixels / (1 if dtype == "float32" else np.iinfo(dtype).max)
+    peak = 1 if bits == 32 else 2**bits - 1
+    assert np.abs(found / peak - expected).max() <= (1e-7 if bits == 32 else 0.5001 / peak)
+
+
+def test_a_format_asked_for_takes_as_many_bits_as_it_holds_and_says_so(tmp_path):
+    notes = write_image(ramp("uint16"), tmp_path / "x.jpg", Wishes("jpg"))
+    assert notes == ("16 bits written as 8 bits: JPEG holds no more",)
+    assert read_image(tmp_path / "x.jpg").pixels.dtype == np.uint8
+    notes = write_image(ramp("float32"), tmp_path / "x.png", Wishes("PNG"))
+    assert notes == ("floating-point numbers written as 16 bits: PNG holds no more",)
+    steps = read_image(tmp_path / "x.png").pixels.astype(int) - ramp("uint16").pixels
+    assert np.abs(steps).max() <= 1  # float32 lies on either side of a half
+    assert write_image(ramp("uint16"), tmp_path / "x.png", Wishes("png")) == ()
+
+
+def test_floats_on_another_scale_become_whole_numbers_on_it():
+    image = Image(np.array([[[-600.0], [-500.0], [500.0], [1500.0]]], np.float32), scale=(-500, 1500))
+    data = encode_image(image, "PNG", Wishes(bits=8))
+    np.testing.assert_array_equal(decode_image(data, "x").pixels[0, :, 0], [0, 0, 128, 255])
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "WebP", "AVIF", "JPEG 2000", "JPEG XL"])
+def test_a_quality_asked_for_sets_the_size(format_name):
+    rng = np.random.default_rng(1)
+    noise = Image(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8))
+    sizes = [len(encode_image(noise, format_name, Wishes(quality=quality))) for quality in (10, 60, 95)]
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_a_quality_asked_for_replaces_that_of_a_jpeg_source():
+    out = io.BytesIO()
+    PillowImage.fromarray(RED.pixels).save(out, "JPEG", quality=50, subsampling="4:2:0")
+    again = encode_image(decode_image(out.getvalue(), "x"), wishes=Wishes(quality=90))
+    reference = io.BytesIO()
+    PillowImage.fromarray(RED.pixels).save(reference, "JPEG", quality=90, subsampling="4:2:0")
+    with PillowImage.open(io.BytesIO(again)) as found, PillowImage.open(reference) as expected:
+        assert found.quantization == expected.quantization
+        assert found.layer == expected.layer
+
+
+@pytest.mark.parametrize(
+    ("wishes", "reason"),
+    [
+        ({"quality": 0}, "quality is 0"),
+        ({"quality": 101}, "quality is 101"),
+        ({"bits": 12}, "bit depth is 12"),
+        ({"format_name": "jpg", "bits": 16}, "JPEG does not hold 16 bits"),
+    ],
+)
+def test_impossible_wishes_are_refused(wishes, reason):
+    with pytest.raises(UsageError, match=reason):
+        Wishes(**wishes)
+
+
+def test_a_format_without_pages_refuses_them():
+    image = Image(RED.pixels, further=(RED, RED))
+    for name in ("PNG", "JPEG", "WebP", "BMP", "AVIF", "JPEG 2000", "JPEG XL"):
+        with pytest.raises(ImageError, match=f"^{name} holds one page, the image has 3$"):
+            encode_image(image, name)
+
+
+def test_what_is_lost_on_the_way_to_another_format_is_said(tmp_path):
+    metadata = Metadata(
+        "JPEG", exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", iptc=b"\x1c\2", blocks=((b"\xfe", b"hi"),)
+    )
+    image = Image(RED.pixels, metadata=metadata)
+    assert write_image(image, tmp_path / "x.jpg") == ()
+    assert write_image(image, tmp_path / "x.png") == (
+        "PNG does not hold IPTC and the texts of JPEG, left out",
+    )
+    assert write_image(image, tmp_path / "x.bmp") == (
+        "BMP does not hold EXIF and IPTC and the texts of JPEG, left out",
+    )
+
+
+def test_colours_are_not_written_without_the_profile_that_they_need():
+    wide = Metadata(icc=profile_of((0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290), 2.2))
+    with pytest.raises(ImageError, match="BMP holds no colour profile"):
+        encode_image(Image(RED.pixels, metadata=wide), "BMP")
+
+
+def test_a_missing_codec_is_said(monkeypatch):
+    class Absent:
+        available = False
+
+    data = encode_image(RED, "JPEG XL")
+    monkeypatch.setattr(imagecodecs, "JPEGXL", Absent)
+    with pytest.raises(ImageError, match=r"^JPEG XL cannot be written, the codec is not installed$"):
+        encode_image(RED, "JPEG XL")
+    with pytest.raises(ImageError, match=r"^x\.jxl: JPEG XL cannot be read, the codec is not installed$"):
+        decode_image(data, "x.jxl")

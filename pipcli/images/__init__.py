@@ -10,7 +10,7 @@ from pipcli.images.formats import FORMATS, SUFFIXES
 from pipcli.images.image import Image, JpegCoding, Metadata
 from pipcli.images.limits import MAX_PIXELS
 from pipcli.images.reading import decode_image, read_image
-from pipcli.images.writing import encode_image, write_image
+from pipcli.images.writing import Wishes, encode_image, write_image
 
 # The codecs log what they find odd in a file. Without any handler Python would put that on stderr, beside
 # the one line that a bad file gets; whoever configures logging still sees it.
@@ -25,6 +25,7 @@ __all__ = [
     "Image",
     "JpegCoding",
     "Metadata",
+    "Wishes",
     "decode_image",
     "encode_image",
     "find_images",

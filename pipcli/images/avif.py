@@ -142,7 +142,7 @@ def encode_avif(image: Image) -> bytes:
     planes = image.pixels
     if image.alpha is not None:
         planes = np.concatenate([planes, image.alpha[:, :, None]], axis=2)
-    lossless = metadata.format == "AVIF" and metadata.lossless and metadata.quality is None
+    lossless = metadata.lossless and metadata.quality is None
     subsampled = metadata.format == "AVIF" and (b"subsampling", b"420") in metadata.blocks
     samples = np.ascontiguousarray(narrowed(planes, bits))
     encoded = bytes(

@@ -23,6 +23,7 @@ class Format:
         read: (whole file, largest number of pixels) → image; raises ImageError without the file's name.
         encode: image → whole file; raises ImageError where the format cannot hold it.
         depths: bits a channel that it holds, 32 for floats; more are written as the last.
+        holds: which fields of `Metadata` find a place in it.
         pages: whether it is written with several pages.
         codec: imagecodecs' name of a codec that not all its builds have.
     """
@@ -33,6 +34,7 @@ class Format:
     read: Callable[[bytes, int], Image]
     encode: Callable[[Image], bytes]
     depths: tuple[int, ...] = (8,)
+    holds: tuple[str, ...] = ("icc", "exif", "xmp")
     pages: bool = False
     codec: str | None = None
 
@@ -58,6 +60,7 @@ FORMATS = (
         _starts_with(jpeg.SIGNATURE),
         jpeg.read_jpeg,
         jpeg.encode_jpeg,
+        holds=("icc", "exif", "xmp", "iptc"),
     ),
     Format(
         "TIFF",
@@ -66,10 +69,11 @@ FORMATS = (
         tiff.read_tiff,
         tiff.encode_tiff,
         (8, 16, 32),
+        holds=("icc", "exif", "xmp", "iptc"),
         pages=True,
     ),
     Format("WebP", (".webp",), webp.is_webp, webp.read_webp, webp.encode_webp),
-    Format("BMP", (".bmp",), _starts_with(bmp.SIGNATURE), bmp.read_bmp, bmp.encode_bmp),
+    Format("BMP", (".bmp",), _starts_with(bmp.SIGNATURE), bmp.read_bmp, bmp.encode_bmp, holds=()),
     Format("AVIF", (".avif",), avif.is_avif, avif.read_avif, avif.encode_avif, (8, 16), codec="AVIF"),
     Format(
         "JPEG 2000",

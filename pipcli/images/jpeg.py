@@ -47,6 +47,7 @@ _LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
 _PICTURES = b"MPF\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
+_FURTHER = "further pictures in the file (previews, gain map) are left out"
 _LARGEST_PAYLOAD = 65533
 
 _ZIGZAG = (
@@ -77,7 +78,7 @@ _STANDARD_LUMINANCE = (
 class _Stream:
     """A JPEG file taken apart: what its headers say, its metadata, and the parts that hold the picture.
 
-    ``scans`` are the indices of the parts that end with coded data.
+    ``trailer`` is what follows the picture; ``scans`` are the indices of the parts that end with coded data.
     """
 
     width: int
@@ -88,6 +89,7 @@ class _Stream:
     tables: dict[int, tuple[int, ...]]
     segments: tuple[tuple[int, bytes], ...]
     parts: tuple[bytes, ...]
+    trailer: bytes
     scans: frozenset[int]
 
     def bare(self, behind_scans: bytes = b"") -> bytes:
@@ -223,6 +225,7 @@ def _take_apart(data: bytes) -> _Stream:
         start, marker = found.end() - 2, data[found.end() - 1]
         position = found.end()
         if marker == _END:
+            trailer = data[position:].strip(b"\0")
             break
         if marker in (_START, 0x01):  # these stand alone
             continue
@@ -266,6 +269,7 @@ def _take_apart(data: bytes) -> _Stream:
         tables=tables,
         segments=tuple(segments),
         parts=tuple(parts),
+        trailer=trailer,
         scans=frozenset(scans),
     )
 
@@ -310,11 +314,13 @@ def _metadata(stream: _Stream) -> Metadata:
         elif marker == _APP2 and payload.startswith(_ICC) and len(payload) > len(_ICC) + 2:
             profile[payload[len(_ICC)]] = payload[len(_ICC) + 2 :]
         elif marker == _APP2 and payload.startswith(_PICTURES):
-            notes.append("further pictures in the file (previews, gain map) are left out")
+            notes.append(_FURTHER)
         elif marker == _APP13 and payload.startswith(_PHOTOSHOP):
             resources += payload[len(_PHOTOSHOP) :]
         elif marker in (_APP13, _COMMENT) or (marker == _APP1 and payload.startswith(_LONG_XMP)):
             blocks.append((bytes([marker]), payload))
+    if stream.trailer and _FURTHER not in notes:
+        notes.append("data behind the picture, such as a motion photo's film, are left out")
     if resources:
         kept = without_thumbnails(resources)
         size = _LARGEST_PAYLOAD - len(_PHOTOSHOP)
@@ -382,10 +388,13 @@ def _encode_pixels(image: Image) -> bytes:
 
     picture = PillowImage.fromarray(_squeezed(image.pixels))
     dpi = tuple(max(1, round(value)) for value in image.metadata.dpi or ()) or (0, 0)
-    coding = image.metadata.jpeg
+    coding, quality = image.metadata.jpeg, image.metadata.quality
     out = io.BytesIO()
     if coding is None or len(coding.quantisation) != image.channels:
-        picture.save(out, "JPEG", quality=DEFAULT_QUALITY, subsampling="4:4:4", dpi=dpi)
+        picture.save(out, "JPEG", quality=quality or DEFAULT_QUALITY, subsampling="4:4:4", dpi=dpi)
+        return out.getvalue()
+    if quality is not None:
+        picture.save(out, "JPEG", quality=quality, subsampling=coding.subsampling, dpi=dpi)
         return out.getvalue()
     tables = _distinct([list(table) for table in coding.quantisation])
     subsampling = coding.subsampling if image.channels == 3 else -1

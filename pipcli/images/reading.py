@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 
 from pipcli.errors import ImageError
+from pipcli.images.colour import problem_of
 from pipcli.images.formats import describe_stranger, format_of_content
 from pipcli.images.image import Image
 from pipcli.images.limits import MAX_PIXELS
@@ -54,10 +56,22 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     format_ = format_of_content(data)
     if format_ is None:
         raise ImageError(f"{name}: {describe_stranger(data)}")
+    if not format_.available:
+        raise ImageError(f"{name}: {format_.name} cannot be read, the codec is not installed")
     try:
-        return format_.read(data, max_pixels)
+        return _with_colour_note(format_.read(data, max_pixels))
     except ImageError as error:
         # Codecs' own words may have several lines.
         raise ImageError(f"{name}: {' '.join(str(error).split())}") from error
     except MemoryError as error:
         raise ImageError(f"{name}: does not fit into memory") from error
+
+
+def _with_colour_note(image: Image) -> Image:
+    """The image, saying so where its profile is kept but not understood."""
+    metadata = image.metadata
+    problem = problem_of(metadata.icc, image.channels) if metadata.icc else None
+    if problem is None:
+        return image
+    note = f"its colour profile is kept but not used, the colours are taken for sRGB: {problem}"
+    return replace(image, metadata=replace(metadata, notes=(*metadata.notes, note)))

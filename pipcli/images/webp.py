@@ -1,6 +1,7 @@
 """WebP (RFC 9649): lossy and lossless, with or without alpha, 8 bits, always RGB.
 
-What was stored without loss is written without loss.
+What was stored without loss is written without loss. A picture whose three channels are one and the same is
+grey, which the format cannot say; it is held as such, so that it stays grey.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ QUALITY = 95
 """Of lossy files. WebP does not record the quality that a file was written at."""
 
 _LONGEST_SIDE = 16383
+_LOSSY_SPREAD = 1
+"""Steps by which the channels of grey may differ after the way through luma and chroma."""
 _EXIF_PREFIX = b"Exif\0\0"
 
 
@@ -54,8 +57,10 @@ def read_webp(data: bytes, max_pixels: int) -> Image:
         exif = exif.removeprefix(_EXIF_PREFIX)
     xmp = chunks.get(b"XMP ")
     planes = turn_upright(planes, exif_orientation(exif))
+    spread = np.ptp(planes[:, :, :3], axis=2).max()
+    grey = spread <= (0 if b"VP8L" in chunks else _LOSSY_SPREAD)
     return Image(
-        pixels=np.ascontiguousarray(planes[:, :, :3]),
+        pixels=np.ascontiguousarray(planes[:, :, 1:2] if grey else planes[:, :, :3]),
         alpha=np.ascontiguousarray(planes[:, :, 3]) if planes.shape[2] == 4 else None,
         metadata=Metadata(
             "WebP",
@@ -89,8 +94,8 @@ def encode_webp(image: Image) -> bytes:
     PillowImage.fromarray(planes).save(
         out,
         "WEBP",
-        lossless=metadata.lossless,
-        quality=QUALITY,
+        lossless=metadata.lossless and metadata.quality is None,
+        quality=metadata.quality or QUALITY,
         exact=True,  # else the colours below full transparency are lost
         icc_profile=metadata.icc or b"",
         exif=metadata.exif or b"",

@@ -1,54 +1,168 @@
-"""Images → files, written atomically."""
+"""Images → files, written atomically, as their source was or as the user asks."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from pipcli.errors import ImageError, UsageError
 from pipcli.images.atomic import write_bytes
-from pipcli.images.formats import FORMATS, Format, format_of_name
-from pipcli.images.image import Image
+from pipcli.images.formats import FORMATS, Format, format_named, format_of_name
+from pipcli.images.image import Array, Image, Metadata
 from pipcli.images.naming import shown
 
+_TEXTS = {"PNG": (b"tEXt", b"zTXt", b"iTXt"), "JPEG": (b"\xfe",)}
+"""Format → kinds of `Metadata.blocks` that hold texts for people, which no other format takes."""
+_TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
 
-def write_image(image: Image, path: str | os.PathLike[str]) -> None:
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user wants of written files; what is None stays as in the source.
+
+    Args:
+        format_name: name or suffix of the format, such as "JPEG" or "jpg".
+        quality: 1 to 100, of formats with loss; the file is then written with loss where the format can.
+        bits: a channel: 8, 16, or 32 for floating-point numbers.
+
+    Raises:
+        UsageError: a value is none of these, or the format does not hold so many bits.
+    """
+
+    format_name: str | None = None
+    quality: int | None = None
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise UsageError(f"quality is {self.quality}: it must be from 1 to 100")
+        if self.bits is not None and self.bits not in _TYPES:
+            raise UsageError(f"bit depth is {self.bits}: it must be 8, 16 or 32 (floating point)")
+        format_ = self.format
+        if format_ is not None and self.bits is not None and self.bits not in format_.depths:
+            raise UsageError(f"{format_.name} does not hold {self.bits} bits a channel")
+
+    @property
+    def format(self) -> Format | None:
+        """The format that is asked for, or None."""
+        return None if self.format_name is None else format_named(self.format_name)
+
+
+def write_image(image: Image, path: str | os.PathLike[str], wishes: Wishes | None = None) -> tuple[str, ...]:
     """Write the image with its metadata at path, in the format that the path's suffix names.
 
-    A path without suffix gets the format of the image's source. The file is encoded first and then put
-    in place in one step: a reader sees the old file or the whole new one.
+    A path without suffix gets the format that is wished for, or else that of the image's source. The file is
+    encoded first and then put in place in one step: a reader sees the old file or the whole new one.
+
+    Returns:
+        What the format or a wish made different from the source, for the user to see, a phrase each.
 
     Raises:
         UsageError: the suffix names no format that can be written.
-        ImageError: the format cannot hold the image, such as 16 bits in a JPEG.
+        ImageError: the format cannot hold the image, such as transparency in a JPEG.
         OutputError: the file cannot be written; what stood at path before is untouched.
     """
-    write_bytes(path, encode_for(image, path))
+    data, notes = encode_as(image, path, wishes)
+    write_bytes(path, data)
+    return notes
 
 
 def encode_for(image: Image, path: str | os.PathLike[str]) -> bytes:
-    """What `write_image` writes at path, as bytes; errors in the same words."""
+    """What `write_image` writes at path without wishes, as bytes; errors in the same words."""
+    return encode_as(image, path)[0]
+
+
+def encode_as(
+    image: Image, path: str | os.PathLike[str], wishes: Wishes | None = None
+) -> tuple[bytes, tuple[str, ...]]:
+    """What `write_image` writes at path, as bytes, and its notes; errors in the same words."""
+    wishes = wishes or Wishes()
     format_ = format_of_name(path)
     if format_ is None and os.path.splitext(path)[1]:
         known = ", ".join(suffix for each in FORMATS for suffix in each.suffixes)
         raise UsageError(f"{shown(path)}: its suffix is none that can be written: {known}")
     try:
-        return (format_ or _named(image.metadata.format)).encode(image)
+        return _encoded(image, format_ or wishes.format or format_named(image.metadata.format), wishes)
     except ImageError as error:
         raise ImageError(f"{shown(path)}: {error}") from error
 
 
-def encode_image(image: Image, format_name: str | None = None) -> bytes:
+def encode_image(image: Image, format_name: str | None = None, wishes: Wishes | None = None) -> bytes:
     """The image as a file's bytes, in the named format or else in that of its source.
 
     Raises:
         UsageError: no such format.
         ImageError: the format cannot hold the image.
     """
-    return _named(format_name or image.metadata.format).encode(image)
+    wishes = wishes or Wishes()
+    chosen = wishes.format if format_name is None else format_named(format_name)
+    return _encoded(image, chosen or format_named(image.metadata.format), wishes)[0]
 
 
-def _named(name: str) -> Format:
-    for format_ in FORMATS:
-        if format_.name.upper() == name.upper():
-            return format_
-    raise UsageError(f"unknown format {name!r}: choose from {', '.join(each.name for each in FORMATS)}")
+def _encoded(image: Image, format_: Format, wishes: Wishes) -> tuple[bytes, tuple[str, ...]]:
+    if image.further and not format_.pages:
+        raise ImageError(f"{format_.name} holds one page, the image has {1 + len(image.further)}")
+    if not format_.available:
+        raise ImageError(f"{format_.name} cannot be written, the codec is not installed")
+    prepared, notes = _prepared(image, format_, wishes)
+    further = [_prepared(page, format_, wishes)[0] for page in image.further]
+    return format_.encode(replace(prepared, further=tuple(further))), notes
+
+
+def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tuple[str, ...]]:
+    """One page as the user wishes it and the format holds it, and what that changes."""
+    has = image.pixels.dtype.itemsize * 8
+    bits = wishes.bits or has
+    notes: list[str] = []
+    if bits not in format_.depths and wishes.format is not None:
+        bits = format_.depths[-1]
+    if bits != has and wishes.bits is None:
+        notes.append(f"{_named(has)} written as {bits} bits: {format_.name} holds no more")
+    metadata = image.metadata
+    lost = _lost(metadata, format_)
+    if lost:
+        notes.append(f"{format_.name} does not hold {' and '.join(lost)}, left out")
+    if metadata.icc and "icc" not in format_.holds and image.colours is not None:
+        raise ImageError(f"{format_.name} holds no colour profile, and the colours are not those of sRGB")
+    if wishes.quality is not None:
+        metadata = replace(metadata, quality=wishes.quality)
+    if bits != has:
+        metadata = replace(metadata, depth=None)
+        image = replace(
+            image,
+            pixels=_converted(image.pixels, bits, image.scale),
+            alpha=None if image.alpha is None else _converted(image.alpha, bits, image.scale),
+            scale=(0.0, 1.0),
+        )
+    return replace(image, metadata=metadata), tuple(notes)
+
+
+def _lost(metadata: Metadata, format_: Format) -> list[str]:
+    """What the format cannot hold of what a user may miss."""
+    lost = [
+        label
+        for name, label in (("exif", "EXIF"), ("xmp", "XMP"), ("iptc", "IPTC"))
+        if getattr(metadata, name) and name not in format_.holds
+    ]
+    if metadata.format != format_.name and any(
+        kind in _TEXTS.get(metadata.format, ()) for kind, _ in metadata.blocks
+    ):
+        lost.append(f"the texts of {metadata.format}")
+    return lost
+
+
+def _converted(planes: Array, bits: int, scale: tuple[float, float]) -> Array:
+    """Planes in the type of so many bits: rounded, and clipped where they were floats outside the scale."""
+    peak = 1.0 if bits == 32 else 2.0**bits - 1
+    if planes.dtype == np.float32:
+        unit = np.clip((planes.astype(np.float64) - scale[0]) / (scale[1] - scale[0]), 0, 1)
+    else:
+        unit = planes.astype(np.float64) / np.iinfo(planes.dtype).max
+    converted: Array = (unit if bits == 32 else np.rint(unit * peak)).astype(_TYPES[bits])
+    return converted
+
+
+def _named(bits: int) -> str:
+    return "floating-point numbers" if bits == 32 else f"{bits} bits"
