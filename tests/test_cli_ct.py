@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -216,6 +217,19 @@ def test_a_single_file_and_its_name(archive, capsys):
     assert main(["restore", "in/report.dcm", "r.dcm", *command[2:]]) == 0
     assert not Path("r.dcm").exists()
     assert main(["restore", "in/real.png", "r.dcm", *command[2:]]) == 2
+
+
+def test_a_zip_of_a_series_is_restored_like_its_folder(archive, capsys):
+    shutil.make_archive("study", "zip", "in/study")
+    command = ["--task", "denoise", "--device", "cpu"]
+    assert main(["restore", "study.zip", "out", *command]) == 0
+    assert files("out") == {"IM1", "IM2.dcm", "photo.png"}
+    assert main(["restore", "in/study", "unzipped", *command]) == 0
+    assert sums("out") == sums("unzipped")
+    capsys.readouterr()
+    assert main(["restore", "study.zip", "out", *command]) == 0
+    assert "3 there already" in capsys.readouterr().err
+    assert main(["restore", "study.zip", "--in-place", *command]) == 2
 
 
 def test_a_run_over_photographs_does_not_load_pydicom(tmp_path):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
+from pipcli.images import Image
 from pipcli.images.dicom_windows import Window
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
@@ -65,7 +66,11 @@ class Smooth(nn.Module):
 def restored(values, model, window=WINDOW, padded=None, **options):
     restorer = Restorer(model, torch.device("cpu"), Precision.FP32)
     padded = np.zeros(values.shape, bool) if padded is None else padded
-    return restore_values(values, padded, window, restorer, (1.0,), **options)
+
+    def denoise(shown):
+        return restorer.restore(Image(shown[..., None]), (1.0,)).pixels[..., 0]
+
+    return restore_values(values, padded, window, denoise, **options)
 
 
 def ramp() -> np.ndarray:

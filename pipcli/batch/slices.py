@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipcli.batch.plan import Job, Plan
 from pipcli.degradations import Degradation
 from pipcli.errors import ImageError, PipcliError, UsageError
+from pipcli.images import Image
 from pipcli.images.dicom import DicomImage, LeftAlone
 from pipcli.images.dicom_reading import read_dicom, series_of
 from pipcli.images.dicom_windows import AUTO, USUAL, Window, WindowChoice, percentile_window
 from pipcli.images.dicom_writing import Derivation, encode_dicom
 from pipcli.images.naming import shown
+from pipcli.inference.hounsfield import restore_values
 
 if TYPE_CHECKING:
     from pipcli.inference.engine import Redo, Restorer
@@ -147,8 +150,6 @@ def _treat(
     options: DicomOptions,
     on_redo: Callable[[Redo], None] | None,
 ) -> Treatment:
-    from pipcli.inference.hounsfield import restore_values
-
     choice = options.window
     image = read_dicom(job.source, others=choice is not None and not choice.in_hounsfield)
     if isinstance(image, LeftAlone):
@@ -160,6 +161,10 @@ def _treat(
     if image.modality != "CT":
         notes.append(f"the model was not measured on {image.modality}")
     choice = choice or WindowChoice(AUTO)
+
+    def denoise(shown: NDArray[np.float32]) -> NDArray[np.float32]:
+        return restorer.restore(Image(shown[..., None]), omega, on_redo=on_redo).pixels[..., 0]
+
     try:
         for frame in range(image.frames):
             values, padded = image.values(frame), image.padded(frame)
@@ -167,14 +172,7 @@ def _treat(
             notes.extend([note] if note and note not in notes else [])
             if window is not None:
                 values = restore_values(
-                    values,
-                    padded,
-                    window,
-                    restorer,
-                    omega,
-                    strength=strength,
-                    sigma=options.sigma,
-                    on_redo=on_redo,
+                    values, padded, window, denoise, strength=strength, sigma=options.sigma
                 )
             stored[frame] = image.store(frame, values)
             windows.append(str(window or "none"))

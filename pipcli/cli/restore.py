@@ -26,12 +26,13 @@ ALL_FAILED = 4
 
 
 def restore(
+    context: typer.Context,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="IN... OUT",
-            help="Images, folders with all folders in them, patterns, @list.txt (a path a line); last the "
-            "file or folder to write to, where the tree of a folder is kept. - is stdin, or stdout.",
+            help="Images, folders with all folders in them, zip files, patterns, @list.txt (a path a line); "
+            "last the file or folder to write to, where the tree of a folder is kept. - is stdin, or stdout.",
             show_default=False,
         ),
     ] = None,
@@ -163,6 +164,7 @@ def restore(
     from pipcli.batch.run import Existing, Keeping, finished_jobs, refuse_strangers, run_plan
     from pipcli.batch.shards import parse_shard
     from pipcli.batch.slices import DicomOptions, require_denoising
+    from pipcli.batch.zips import unpacked
     from pipcli.images.dicom_windows import parse_window
 
     chosen_window = None if window is None else parse_window(window)
@@ -176,7 +178,9 @@ def restore(
         if files0_from is not None:
             content = sys.stdin.buffer.read() if files0_from == STREAM else None
             listed = read_list(files0_from, b"\0", content)
-        plan = plan_batch(named_inputs(words, listed), target, template)
+        # What is unpacked goes when the command ends, however it ends.
+        inputs = context.with_resource(unpacked(named_inputs(words, listed), in_place))
+        plan = plan_batch(inputs, target, template)
         require_denoising(plan, weights)
         plan = plan if share is None else share.of(plan)
         if existing is Existing.RESUME:

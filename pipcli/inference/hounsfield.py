@@ -8,18 +8,17 @@ as they are, bit for bit. Values are measurements, so local means are kept: nois
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipcli.errors import UsageError
-from pipcli.images import Image
 from pipcli.images.dicom_windows import Window
-from pipcli.inference.engine import Redo, Restorer
 
 Values = NDArray[np.float64]
+Pixels = NDArray[np.float32]
 
 FEATHER = 0.1
 """Share of the window's width, at each end, over which the change fades in with the restored value."""
@@ -87,12 +86,10 @@ def restore_values(
     values: Values,
     padded: NDArray[np.bool_],
     window: Window,
-    restorer: Restorer,
-    omega: Sequence[float],
+    denoise: Callable[[Pixels], Pixels],
     *,
     strength: float = 1.0,
     sigma: float | None = None,
-    on_redo: Callable[[Redo], None] | None = None,
 ) -> Values:
     """The values with the noise within a window removed.
 
@@ -100,18 +97,16 @@ def restore_values(
         values: H×W, finite, for CT in HU.
         padded: H×W, where there is no pixel: shown to the network as the window's low end, never changed.
         window: what is restored.
-        restorer: the model, ready to run.
-        omega: ω for its degradations.
+        denoise: takes the noise from H×W float32 in [0, 1], such as a model on three equal channels whose
+            outputs are averaged.
         strength: s in [0, 1]: how much of the change is added.
         sigma: standard deviation of the noise in the units of the values; see :func:`contrasts`.
-        on_redo: told of each tile that the numeric guard had to compute again.
 
     Returns:
         H×W; equal to ``values``, bit for bit, outside the window, on its ends and where padded.
 
     Raises:
         UsageError: the strength or sigma is out of range.
-        ImageError, DeviceError: as in :meth:`Restorer.restore`.
     """
     if not 0 <= strength <= 1:
         raise UsageError(f"strength is {strength}: it must be from 0 to 1")
@@ -128,8 +123,7 @@ def restore_values(
         shown = contrast.shown
         before = np.clip((values - shown.low) / shown.width, 0.0, 1.0)
         before = np.where(padded, 0.0, before).astype(np.float32)
-        after = restorer.restore(Image(before[..., None]), omega, on_redo=on_redo).pixels[..., 0]
-        change += share * shown.width * (after.astype(np.float64) - before)
+        change += share * shown.width * (denoise(before).astype(np.float64) - before)
     change -= local_mean(change, weight)
     weight *= feather(values + change, window, FEATHER)
     restored: Values = np.where(weight > 0, values + weight * change, values)

@@ -1,0 +1,100 @@
+"""Zip files of series as inputs."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path, PurePath
+
+import pytest
+
+from pipcli.batch import zips
+from pipcli.batch.inputs import Named
+from pipcli.batch.zips import is_zip, unpacked
+from pipcli.errors import OutputError, UsageError
+
+
+def packed(path: Path, **members: bytes) -> Named:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return Named(path, PurePath(path.name))
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_a_zip_file_is_a_folder_while_the_run_lasts(tmp_path):
+    named = packed(tmp_path / "study.zip", a__IM1=b"1", b__c__IM2=b"2")
+    with unpacked([named]) as (folder,):
+        assert (folder.below, folder.path.name) == (PurePath(), "study.zip")
+        assert content_of(folder.path) == {"a/IM1": b"1", "b/c/IM2": b"2"}
+        assert folder.path.parents[1].stat().st_mode & 0o077 == 0
+    assert not folder.path.exists()
+
+
+def test_several_inputs_keep_their_names(tmp_path):
+    first, second = packed(tmp_path / "x.zip", a=b"1"), packed(tmp_path / "y.ZIP", a=b"2")
+    other = Named(tmp_path / "photos", PurePath("photos"))
+    with unpacked([first, other, second]) as inputs:
+        assert [str(named.below) for named in inputs] == ["x", "photos", "y"]
+        assert inputs[1] is other
+        assert content_of(inputs[2].path) == {"a": b"2"}
+
+
+def test_zips_are_told_by_content_and_others_left_as_they_are(tmp_path):
+    named = packed(tmp_path / "study", a=b"1")
+    assert is_zip(named.path)
+    (tmp_path / "text.zip").write_bytes(b"I am a text")
+    for path in (tmp_path / "text.zip", tmp_path, tmp_path / "nowhere"):
+        assert not is_zip(path)
+        with unpacked([Named(path, PurePath())]) as inputs:
+            assert inputs == (Named(path, PurePath()),)
+
+
+def test_nothing_is_restored_in_place(tmp_path):
+    named = packed(tmp_path / "a.zip", a=b"1")
+    with pytest.raises(UsageError, match=r"a\.zip: .*cannot be restored in place"), unpacked([named], True):
+        pass
+
+
+def test_names_stay_within_the_folder(tmp_path):
+    named = packed(tmp_path / "evil.zip", **{"..__..__up": b"1", "__top": b"2"})
+    with unpacked([named]) as (folder,):
+        assert content_of(folder.path) == {"up": b"1", "top": b"2"}
+
+
+def test_what_cannot_be_unpacked_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    whole = packed(tmp_path / "a.zip", a=bytes(range(256)) * 9).path.read_bytes()
+    damaged = {
+        "cut": whole[:-40],
+        "garbled": whole[:40] + b"\xff" * 40 + whole[80:],
+        "encrypted": whole.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
+    }
+    for name, content in damaged.items():
+        path = tmp_path / f"{name}.zip"
+        path.write_bytes(content)
+        expected = "is an encrypted zip file" if name == "encrypted" else "is a damaged zip file"
+        with pytest.raises(UsageError, match=f"{name}.zip: {expected}"), unpacked([Named(path, PurePath())]):
+            pass
+    monkeypatch.setattr(zips, "_SHARE", 0.0)
+    with (
+        pytest.raises(UsageError, match="holds 2304 bytes"),
+        unpacked([Named(tmp_path / "a.zip", PurePath())]),
+    ):
+        pass
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_disk_that_is_full(tmp_path, monkeypatch):
+    def extract(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extract", extract)
+    named = packed(tmp_path / "a.zip", a=b"1")
+    with pytest.raises(OutputError, match="cannot be unpacked: No space left"), unpacked([named]):
+        pass
