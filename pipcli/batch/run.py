@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipcli.batch.ledger import Entry, Ledger, Recipe, as_recorded, hash_bytes, hash_file
+from pipcli.batch.pipeline import Limits, overlapped
 from pipcli.batch.plan import Job, Plan
 from pipcli.batch.slices import DicomOptions, Treatment, incomplete_series, series_id, treat_dicom
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError, UsageError
@@ -20,6 +21,7 @@ from pipcli.images import Image, decode_image
 from pipcli.images.atomic import write_bytes
 from pipcli.images.naming import shown
 from pipcli.images.reading import read_content
+from pipcli.images.sizes import size_of
 from pipcli.images.writing import encode_for
 
 if TYPE_CHECKING:
@@ -185,8 +187,9 @@ def run_plan(
         dicom: what is done with DICOM files; needed where the plan holds any.
         keeping: how account is kept; None makes every file anew and notes nothing.
 
-    What concerns the whole run (no space or right to write, out of memory on the device) stops it, and what
-    else goes wrong with a file is that file's outcome: this function raises nothing of its own.
+    Reading and writing overlap with computing. What concerns the whole run (no space or right to write, out
+    of memory on the device) stops it, and what else goes wrong with a file is that file's outcome: this
+    function raises nothing of its own.
     """
     if dicom is None and any(job.dicom for job in plan.jobs):
         raise ValueError("the plan holds DICOM files: say what is done with them")
@@ -194,21 +197,37 @@ def run_plan(
     stages = _Stages(restorer, tuple(omega), strength, dicom, keeping)
     tally = _Tally()
     stopped_by: PipcliError | None = None
-    for job in plan.jobs:
-        if stopping is not None and stopping():
-            break
-        work = stages.load(job)
-        stages.compute(work)
-        stages.finish(work)
+
+    def ending() -> bool:
+        return stopped_by is not None or (stopping is not None and stopping())
+
+    for work in overlapped(plan.jobs, stages.load, stages.compute, stages.finish, _weight, _limits(), ending):
         outcome = tally.count(work)
         if on_outcome is not None:
             on_outcome(outcome)
-        if work.fatal is not None:
-            stopped_by = work.fatal
-            break
+        stopped_by = stopped_by or work.fatal
     # Asked again, so that Ctrl-C during the last file ends a script around this command too.
     interrupted = stopping is not None and stopping()
     return tally.summary(plan, time.monotonic() - start, interrupted, stopped_by)
+
+
+_UNDER_WAY = 512 * 2**20
+"""Bytes that the images under way may take together; a single one may take more."""
+_BYTES_A_PIXEL = 12
+"""Of an image under way: its pixels and those restored, three channels of two bytes."""
+
+
+def _limits() -> Limits:
+    cores = os.cpu_count() or 1
+    readers, writers = min(4, cores), min(8, cores)
+    return Limits(readers, writers, ahead=readers + 2, behind=writers + 2, weight=_UNDER_WAY)
+
+
+def _weight(job: Job) -> int:
+    """About how many bytes a file takes while it is under way."""
+    size = None if job.dicom else size_of(job.source)
+    # Of unknown kinds, most that are large on the disk are compressed little.
+    return _size(job.source) * 4 if size is None else size[0] * size[1] * _BYTES_A_PIXEL
 
 
 @dataclass
