@@ -7,9 +7,10 @@ The library raises these; only ``cli/`` turns them into one line on stderr and a
     ├── ImageError              3    one file cannot be read or restored; the others go on
     ├── ModelError              5    weights missing, damaged, or not of this program
     ├── DeviceError             6    no such device, or out of memory at the smallest tile
-    └── OutputError             7    the output cannot be written
+    ├── OutputError             7    the output cannot be written
+    └── ExportError             8    an exported file does not do what its model does
 
-Exit code 4 (every file failed), 8 (an export did not match) and 130 (interrupted) belong to whole runs.
+Exit codes 4 (every file failed) and 130 (interrupted) belong to whole runs.
 """
 
 
@@ -47,3 +48,9 @@ class OutputError(PipcliError):
     """The output cannot be written: permissions, a full disk, a path that is no folder."""
 
     exit_code = 7
+
+
+class ExportError(PipcliError):
+    """An exported file does not do what its model does, or the model cannot be exported; no file is kept."""
+
+    exit_code = 8

@@ -16,6 +16,7 @@ import typer
 from pipcli import __version__
 from pipcli.cli.bench import bench
 from pipcli.cli.demo import demo
+from pipcli.cli.doctor import doctor
 from pipcli.cli.evaluate import evaluate
 from pipcli.cli.export import export
 from pipcli.cli.messages import complain
@@ -85,3 +86,4 @@ app.command("eval")(evaluate)
 app.command("bench")(bench)
 app.command("train")(train)
 app.command("export")(export)
+app.command("doctor")(doctor)

@@ -57,7 +57,7 @@ def models(
     """List the models, what they undo, and where their weights lie."""
     from pipcli.models import zoo
 
-    listings = [_describe(name, verify) for name in zoo.MODELS]
+    listings = [describe(name, verify) for name in zoo.MODELS]
     for listing in listings:
         print(json.dumps(asdict(listing)) if as_json else _as_text(listing))
     problems = [listing.problem for listing in listings if listing.problem is not None]
@@ -67,7 +67,8 @@ def models(
         raise typer.Exit(ModelError.exit_code)
 
 
-def _describe(name: str, verify: bool) -> Listing:
+def describe(name: str, verify: bool) -> Listing:
+    """What is known of a model of the table; with ``verify`` its hash is checked."""
     from pipcli.models import zoo
     from pipcli.models.checkpoint import architecture_of, load_weights, sha256_of
 

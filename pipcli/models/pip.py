@@ -196,7 +196,8 @@ class PromptedSkip(nn.Module):
         if not self.config.basic_prompt:
             return weighted.expand(-1, -1, s, s).to(feature.dtype)
         aware = weighted * _fit_channels(feature.float(), self.config.channels)
-        aware = aware.contiguous(memory_format=torch.channels_last)
+        # float32 but in a model that is in half precision itself, not by autocast.
+        aware = aware.to(self.basic_prompt.dtype).contiguous(memory_format=torch.channels_last)
         basic = self.basic_prompt.expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
         universal: Tensor = self.prompt_to_prompt(basic, aware)
         return universal.to(feature.dtype)
@@ -286,7 +287,8 @@ def decoupling_loss(model: nn.Module, threshold: float = 90.0) -> Tensor:
 
 
 def _resize(x: Tensor, height: int, width: int) -> Tensor:
-    if x.shape[-2:] == (height, width):
+    # A graph that is traced from one size is to serve all: it resizes always, to the same size exactly.
+    if not torch.compiler.is_compiling() and x.shape[-2:] == (height, width):
         return x
     return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
 

@@ -1,0 +1,220 @@
+"""From a model to a proved file: traced, written beside its place, run, and only then put there."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import platform
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipcli import __version__
+from pipcli.errors import ExportError, OutputError, UsageError
+from pipcli.export.graph import smallest_side, trace
+from pipcli.export.onnx import require_onnx, run_onnx, write_onnx
+from pipcli.export.parity import Parity, Runner, compare, trial_shapes
+from pipcli.export.program import run_program, write_program
+from pipcli.models import zoo
+from pipcli.models.backbone import RestorationModel
+from pipcli.models.checkpoint import load_weights, read_record, save_weights, sha256_of
+
+REPORT_SUFFIX = ".parity.json"
+"""What the name of an exported file is followed by in that of its report."""
+_STATIC_TRIALS = 4
+
+
+class Format(str, Enum):
+    """What an exported file is; the value is its name's suffix without the dot."""
+
+    ONNX = "onnx"
+    PT2 = "pt2"
+    SAFETENSORS = "safetensors"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Precisions by name."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is to be exported.
+
+    Attributes:
+        model: a name of the zoo, or a weights file.
+        target: the file to write.
+        format: what it shall be.
+        precision: a name of :data:`DTYPES`.
+        size: fix the graph to one image of height×width; None leaves batch, height and width free.
+
+    Raises:
+        UsageError: these do not go together.
+    """
+
+    model: str
+    target: Path
+    format: Format
+    precision: str = "fp32"
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in DTYPES:
+            raise UsageError(f"unknown precision {self.precision!r}: choose from {', '.join(DTYPES)}")
+        if self.precision == "bf16" and self.format is not Format.PT2:
+            raise UsageError(f"format {self.format} has no bf16 here: use fp32 or fp16, or --format pt2")
+        if self.size is not None and self.format is Format.SAFETENSORS:
+            raise UsageError("format safetensors holds weights, no graph: it has no static size")
+        if self.size is not None and min(self.size) < 1:
+            raise UsageError(f"static size is {self.size[0]}x{self.size[1]}: both must be at least 1")
+
+    @property
+    def report(self) -> Path:
+        """Where the parity report is saved."""
+        return self.target.with_name(self.target.name + REPORT_SUFFIX)
+
+
+def export_model(export: Export, on_parity: Callable[[Parity], None] | None = None) -> Parity:
+    """Write a model's file, run it beside the model, and keep it if the two agree.
+
+    The report is saved either way; a file that stood at the target stays if the new one does not pass.
+
+    Args:
+        on_parity: told of the parity, passed or not, as soon as it is known.
+
+    Raises:
+        UsageError: the packages that the format needs are not installed.
+        ModelError: no such model, or its weights are damaged.
+        OutputError: the target cannot be written.
+        ExportError: the model cannot be traced, or the file does not do what it does.
+    """
+    if export.format is Format.ONNX:
+        require_onnx()
+    if export.target.is_dir() or not export.target.parent.is_dir():
+        raise OutputError(f"{export.target}: cannot be written: it is a folder, or lies in none")
+    model = zoo.load_model(export.model)
+    source = zoo.locate(export.model).path
+    record = _describe(export, model, source)
+    # Hidden, and with the suffix that torch asks for.
+    temporary = export.target.with_name(f".pipcli-{secrets.token_hex(8)}.{export.format}")
+    try:
+        try:
+            run = _write(export, copy.deepcopy(model), record, temporary)
+        except OSError as error:
+            raise OutputError(f"{export.target}: cannot be written: {error.strerror or error}") from error
+        parity = compare(model, run, _shapes(export, model), half=export.precision != "fp32")
+        if on_parity is not None:
+            on_parity(parity)
+        _save_report(export, parity, record, temporary)
+        if not parity.passed:
+            first = next(trial.problem for trial in parity.trials if trial.problem is not None)
+            raise ExportError(f"{export.target}: not written, since {first}; see {export.report}")
+        os.replace(temporary, export.target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return parity
+
+
+def _write(export: Export, model: RestorationModel, record: dict[str, Any], path: Path) -> Runner:
+    """Write the file and give what runs it; ``model`` is used up."""
+    if export.format is Format.SAFETENSORS:
+        save_weights(model, path, record["training"], DTYPES[export.precision])
+        return load_weights(path)
+    try:
+        program = trace(model, DTYPES[export.precision], export.size)
+        texts = {"pipcli": json.dumps(record, ensure_ascii=False), **_plain_texts(record)}
+        if export.format is Format.ONNX:
+            write_onnx(program, path, texts)
+            return run_onnx(path)
+        write_program(program, path, texts)
+        return run_program(path)
+    except OSError:
+        raise
+    except Exception as error:  # tracer, exporter and runtime have no common type of error
+        reason = " ".join(str(error).split())[:500]
+        raise ExportError(f"{export.target}: not written, the export failed: {reason}") from error
+
+
+def _shapes(export: Export, model: RestorationModel) -> Sequence[tuple[int, int, int]]:
+    if export.size is not None:
+        return ((1, *export.size),) * _STATIC_TRIALS
+    return trial_shapes(smallest_side(model))
+
+
+def _describe(export: Export, model: RestorationModel, source: Path) -> dict[str, Any]:
+    """What the file says of itself: the weights' own record, how it is called, and the model card."""
+    own = read_record(source)
+    card = source.parent / "README.md"
+    batch, height, width = ("batch", "height", "width") if export.size is None else (1, *export.size)
+    return {
+        "program": f"pipcli {__version__}",
+        "model": Path(export.model).stem,
+        "weights_sha256": sha256_of(source),
+        "architecture": own["architecture"],
+        "config": own["config"],
+        "degradations": [str(degradation) for degradation in model.degradations],
+        "training": own.get("training", {}),
+        "licence": own.get("licence"),
+        # Beside weights of one's own lies whatever lies there; beside those of the table, their card.
+        "card": card.read_text("utf-8") if export.model in zoo.MODELS and card.is_file() else None,
+        "precision": export.precision,
+        "inputs": {
+            "x": {"shape": [batch, 3, height, width], "type": "float32", "content": "RGB in [0, 1]"},
+            "omega": {
+                "shape": [batch, len(model.degradations)],
+                "type": "float32",
+                "content": "weight of each degradation; only their proportions count",
+            },
+        },
+        "output": {"y": {"shape": [batch, 3, height, width], "type": "float32", "content": "not clamped"}},
+        "smallest_side": 1 if export.size is not None else smallest_side(model),
+        "stride": model.stride,
+        "padding": "to the stride, inside the graph; cropped back",
+    }
+
+
+def _plain_texts(record: dict[str, Any]) -> dict[str, str]:
+    """What viewers of such files show without reading JSON."""
+    return {
+        "model": record["model"],
+        "degradations": ", ".join(record["degradations"]),
+        "licence": record["licence"] or "unknown",
+    }
+
+
+def _save_report(export: Export, parity: Parity, record: dict[str, Any], written: Path) -> None:
+    report = {
+        "file": export.target.name,
+        "sha256": sha256_of(written),
+        "bytes": written.stat().st_size,
+        "format": str(export.format),
+        "passed": parity.passed,
+        "limit": parity.limit,
+        "trials": [asdict(trial) for trial in parity.trials],
+        **{name: record[name] for name in ("program", "model", "weights_sha256", "precision", "inputs")},
+        "versions": _versions(),
+        "machine": platform.machine(),
+    }
+    try:
+        export.report.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{export.report}: cannot be written: {error.strerror}") from error
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
