@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,29 +65,31 @@ def write_image(image: Image, path: str | os.PathLike[str], wishes: Wishes | Non
         ImageError: the format cannot hold the image, such as transparency in a JPEG.
         OutputError: the file cannot be written; what stood at path before is untouched.
     """
-    data, notes = encode_as(image, path, wishes)
-    write_bytes(path, data)
-    return notes
+    notes: list[str] = []
+    write_bytes(path, encode_for(image, path, wishes, notes.append))
+    return tuple(notes)
 
 
-def encode_as(
-    image: Image, path: str | os.PathLike[str], wishes: Wishes | None = None
-) -> tuple[bytes, tuple[str, ...]]:
-    """What `write_image` writes at path, as bytes, and its notes; errors in the same words."""
+def encode_for(
+    image: Image,
+    path: str | os.PathLike[str],
+    wishes: Wishes | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> bytes:
+    """What `write_image` writes at path, as bytes; errors in the same words, notes one by one to on_note."""
     wishes = wishes or Wishes()
     format_ = format_of_name(path)
     if format_ is None and os.path.splitext(path)[1]:
         known = ", ".join(suffix for each in FORMATS for suffix in each.suffixes)
         raise UsageError(f"{shown(path)}: its suffix is none that can be written: {known}")
     try:
-        return _encoded(image, format_ or wishes.format or format_named(image.metadata.format), wishes)
+        data, notes = _encoded(image, format_ or wishes.format or format_named(image.metadata.format), wishes)
     except ImageError as error:
         raise ImageError(f"{shown(path)}: {error}") from error
-
-
-def encode_for(image: Image, path: str | os.PathLike[str]) -> bytes:
-    """The bytes of `encode_as` alone."""
-    return encode_as(image, path)[0]
+    if on_note is not None:
+        for note in notes:
+            on_note(note)
+    return data
 
 
 def encode_image(image: Image, format_name: str | None = None, wishes: Wishes | None = None) -> bytes:
