@@ -8,6 +8,7 @@ import pytest
 
 from pipcli.batch.naming import NameTemplate
 from pipcli.errors import UsageError
+from pipcli.images.formats import format_named
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,17 @@ def test_a_name_that_is_none_or_too_long_is_refused():
     with pytest.raises(UsageError, match="of over 255 bytes"):
         NameTemplate("{stem}++{suffix}").apply(longest)
     assert NameTemplate().apply("x" * 300) == "x" * 300, "a name that is there is not judged"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.png", "a.jpg"),
+        ("a.JPEG", "a.JPEG"),
+        ("a.b", "a.b.jpg"),
+        ("IM001", "IM001.jpg"),
+        ("1.2.tif", "1.2.jpg"),
+    ],
+)
+def test_a_format_asked_for_gives_its_suffix(name, expected):
+    assert NameTemplate(format_=format_named("JPEG")).apply(name) == expected

@@ -212,10 +212,12 @@ REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
     "a name in place": (
         ["in", "--in-place", "--name", "x", "--task", "denoise"],
         2,
-        "leaves no room for --name",
+        "leaves no room for --name,",
     ),
     "no template": (["in", "out", "--name", "{x}", "--task", "denoise"], 2, "--name is '{x}'"),
     "no shard": (["in", "out", "--shard", "3/2", "--task", "denoise"], 2, "--shard is '3/2'"),
+    "no format": (["in", "out", "--format", "doc", "--task", "denoise"], 2, "doc"),
+    "no quality": (["in", "out", "--quality", "101", "--task", "denoise"], 2, "quality is 101"),
     "no list": (["out", "--files0-from", "none", "--task", "denoise"], 2, "none: the list cannot be read"),
     "several files to a file": (
         ["in/a.png", "in", "there.png", "--task", "denoise"],
@@ -387,6 +389,16 @@ def test_several_inputs_and_a_name(folder):
     Path("list.txt").write_text("in/a.png\n")
     assert main([*command, "--name", "{stem}-new{suffix}"]) == 0
     assert files("out") == {"a-new.png", "sub/b-new.jpg", "in/a-new.png"}
+
+
+def test_a_format_for_all(folder, monkeypatch):
+    wishes = ["--format", "png", "--bit-depth", "16"]
+    assert main(["restore", "in", "out", "--task", "denoise", *wishes]) == 0
+    assert files("out") == {"a.png", "sub/b.png"}
+    assert Path("out/sub/b.png").read_bytes()[24] == 16  # the bit depth in PNG's header
+    written = piped(monkeypatch, Path("in/sub/b.jpg").read_bytes())
+    assert main(["restore", "-", "-", "--task", "denoise", *wishes]) == 0
+    assert written.getvalue()[24] == 16
 
 
 @pytest.mark.parametrize("source", ["list", "-"])

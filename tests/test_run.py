@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from pipcli.batch import run as run_module
 from pipcli.batch.inputs import named_inputs
 from pipcli.batch.ledger import Ledger, read_ledgers
+from pipcli.batch.naming import NameTemplate
 from pipcli.batch.plan import Plan, plan_batch
 from pipcli.batch.run import Existing, Keeping, Outcome, Summary, finished_jobs, refuse_strangers, run_plan
 from pipcli.batch.shards import Shard
 from pipcli.degradations import Degradation
 from pipcli.errors import DeviceError, ImageError, OutputError, UsageError
-from pipcli.images import Image
+from pipcli.images import Image, Wishes
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
 
@@ -162,10 +163,10 @@ def test_what_concerns_all_files_stops_the_run(tmp_path, restorer, monkeypatch, 
         save(tmp_path / "in" / name, 10)
     real = run_module.encode_for
 
-    def encode(image: Image, path: Path) -> bytes:
+    def encode(image: Image, path: Path, *others: object) -> bytes:
         if path.name == "b.png":
             raise problem
-        return real(image, path)
+        return real(image, path, *others)
 
     monkeypatch.setattr(run_module, "encode_for", encode)
     summary = run_plan(planned(tmp_path), restorer, (1.0,))
@@ -179,7 +180,7 @@ def test_what_concerns_all_files_stops_the_run(tmp_path, restorer, monkeypatch, 
 def test_an_image_the_format_cannot_hold_is_that_files_failure(tmp_path, restorer, monkeypatch):
     save(tmp_path / "in" / "a.png", 10)
 
-    def encode(image: Image, path: Path) -> bytes:
+    def encode(image: Image, path: Path, *others: object) -> bytes:
         raise ImageError(f"{path}: a JPEG holds 8 bits")
 
     monkeypatch.setattr(run_module, "encode_for", encode)
@@ -476,3 +477,20 @@ def test_a_missing_file_of_a_list_fails_alone(night, tmp_path, restorer, monkeyp
     summary = run_plan(plan, restorer, (1.0,))
     assert summary.failures == ("in/none.png: cannot be read: No such file or directory",)
     assert (summary.exit_code, level_of(Path("listed/in/a.png"))) == (3, 245)
+
+
+def test_what_is_wished_of_files_is_done_noted_and_part_of_the_recipe(night, tmp_path, restorer):
+    def run(quality: int) -> Summary:
+        wishes = Wishes(format_name="jpg", quality=quality)
+        template = NameTemplate(format_=wishes.format)
+        plan = plan_batch(str(tmp_path / "in"), str(tmp_path / "out"), template)
+        plan.make_folders()
+        return run_plan(plan, restorer, (1.0,), keeping=Keeping(Ledger(), "m1"), wishes=wishes)
+
+    assert run(50).restored == 3
+    assert {name[:3] for name in (path.read_bytes() for path in (tmp_path / "out").rglob("*.jpg"))} == {
+        b"\xff\xd8\xff"
+    }
+    ((entry,), *_) = read_ledgers(tmp_path / "out").values()
+    assert (entry.parameters["format_name"], entry.parameters["quality"]) == ("jpg", 50)
+    assert (run(50).kept, run(90).kept) == (3, 0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from pipcli.errors import UsageError
+from pipcli.images.formats import SUFFIXES, Format
 from pipcli.images.naming import shown
 
 _FIELDS = ("stem", "suffix")
@@ -21,12 +22,14 @@ class NameTemplate:
 
     Args:
         text: with ``{stem}`` and ``{suffix}`` (the dot included) for the parts of the input's name.
+        format_: what is written; a name that stands for another format, or for none, takes its suffix.
 
     Raises:
         UsageError: another field, or a folder in it.
     """
 
     text: str = "{stem}{suffix}"
+    format_: Format | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -49,6 +52,11 @@ class NameTemplate:
         """
         path = PurePath(name)
         made = self.text.format(stem=path.stem, suffix=path.suffix)
+        suffix = PurePath(made).suffix
+        if self.format_ is not None and suffix.lower() not in self.format_.suffixes:
+            made = (
+                made.removesuffix(suffix) if suffix.lower() in SUFFIXES else made
+            ) + self.format_.suffixes[0]
         if made in ("", ".", ".."):
             raise UsageError(f"{shown(name)}: --name makes {made!r} of it, which names no file")
         if made != name and len(os.fsencode(made)) > _LONGEST:

@@ -9,7 +9,7 @@ import os
 import tempfile
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from pipcli.batch.inputs import Named, named_inputs
@@ -103,7 +103,8 @@ def plan_batch(
             images of a folder are taken, at any depth.
         target: for one file, a file; or a folder: one that exists, ends in a slash, or has no suffix. Else
             the folder that gets the same tree. None to restore in place.
-        template: how files in a folder are named; None keeps their names.
+        template: how files in a folder are named, and the format that all are written in; None keeps names
+            and formats.
 
     Raises:
         UsageError: an input is not there or is the output, the output lies in an input, two files would get
@@ -133,17 +134,21 @@ def _plan_file(named: Named, target: str, template: NameTemplate | None) -> Plan
     folder = target.endswith(("/", os.sep)) or os.path.isdir(target)
     if not folder and not os.path.exists(target):
         folder = not Path(target).suffix
-    if not folder and template is not None:
+    if not folder and template is not None and template.text != NameTemplate.text:
         raise UsageError(f"{shown(target)}: --name is for outputs in a folder, this is a file")
-    path = Path(target)
+    path, dicom = Path(target), is_dicom_file(source)
     if folder:
-        path /= named.below.with_name((template or NameTemplate()).apply(source.name))
-    job = Job(
-        source, path, Path(target) if folder else path.parent, named.below.as_posix(), is_dicom_file(source)
-    )
+        path /= named.below.with_name(_named(source.name, template, dicom))
+    job = Job(source, path, Path(target) if folder else path.parent, named.below.as_posix(), dicom)
     _check_suffix(job)
     _require_writable(path.parent)
     return Plan((job,))
+
+
+def _named(name: str, template: NameTemplate | None, dicom: bool) -> str:
+    """The output's name; DICOM is written as such, whatever format is asked for."""
+    template = template or NameTemplate()
+    return (replace(template, format_=None) if dicom else template).apply(name)
 
 
 def _check_suffix(job: Job) -> None:
@@ -168,7 +173,7 @@ def _plan_folder(inputs: Sequence[Named], target: Path, template: NameTemplate) 
     _require_writable(target)
 
     def job(source: Path, below: PurePath, dicom: bool) -> Job:
-        path = target / below.with_name(template.apply(below.name))
+        path = target / below.with_name(_named(below.name, template, dicom))
         return Job(source, path, target, below.as_posix(), dicom)
 
     gathered = _gather(inputs, exclude=(target,), make=job)

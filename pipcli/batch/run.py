@@ -22,7 +22,7 @@ from pipcli.images.atomic import write_bytes
 from pipcli.images.naming import shown
 from pipcli.images.reading import read_content
 from pipcli.images.sizes import size_of
-from pipcli.images.writing import encode_for
+from pipcli.images.writing import Wishes, encode_for
 
 if TYPE_CHECKING:
     from pipcli.inference.engine import Redo, Restorer
@@ -151,9 +151,10 @@ def finished_jobs(
     strength: float,
     dicom: DicomOptions | None,
     keeping: Keeping,
+    wishes: Wishes | None = None,
 ) -> frozenset[Job]:
     """The jobs of a plan that `run_plan` with the same arguments would find done."""
-    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping)
+    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping, wishes or Wishes())
     return frozenset(job for job in plan.jobs if stages.finished(job))
 
 
@@ -174,6 +175,7 @@ def run_plan(
     stopping: Callable[[], bool] | None = None,
     dicom: DicomOptions | None = None,
     keeping: Keeping | None = None,
+    wishes: Wishes | None = None,
 ) -> Summary:
     """Restore every file of a plan.
 
@@ -186,6 +188,7 @@ def run_plan(
         stopping: asked before each file; True ends the run there.
         dicom: what is done with DICOM files; needed where the plan holds any.
         keeping: how account is kept; None makes every file anew and notes nothing.
+        wishes: how files are to be written; None as their sources were.
 
     Reading and writing overlap with computing. What concerns the whole run (no space or right to write, out
     of memory on the device) stops it, and what else goes wrong with a file is that file's outcome: this
@@ -194,7 +197,7 @@ def run_plan(
     if dicom is None and any(job.dicom for job in plan.jobs):
         raise ValueError("the plan holds DICOM files: say what is done with them")
     start = time.monotonic()
-    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping)
+    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping, wishes or Wishes())
     tally = _Tally()
     stopped_by: PipcliError | None = None
 
@@ -280,6 +283,7 @@ class _Stages:
     strength: float
     dicom: DicomOptions | None
     keeping: Keeping | None
+    wishes: Wishes
 
     def finished(self, job: Job) -> bool:
         """Whether `load` would find the file's output there."""
@@ -346,7 +350,7 @@ class _Stages:
             with work.stage():
                 data = work.treatment.data
                 if work.image is not None:
-                    data = encode_for(work.image, job.target)
+                    data = encode_for(work.image, job.target, self.wishes, work.warnings.append)
                 # Noted first: were the process killed in between, the next run would else take the file for
                 # a stranger's, or restore in place a second time.
                 self._note(work, None if data is None else hash_bytes(data))
@@ -396,6 +400,8 @@ class _Stages:
             options = asdict(self.dicom)
             del options["model_sha256"]
             parameters |= options | {"window": self.dicom.window.text if self.dicom.window else None}
+        else:
+            parameters |= {name: wish for name, wish in asdict(self.wishes).items() if wish is not None}
         sha256 = "" if self.keeping is None else self.keeping.model_sha256
         return Recipe(sha256, as_recorded(parameters))
 

@@ -105,6 +105,23 @@ def restore(
             show_default=False,
         ),
     ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="Write all images as png, jpg, tif, webp, bmp, avif, jp2 or jxl; else as they were.",
+            show_default=False,
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(metavar="1..100", help="Quality of what is written with loss.", show_default=False),
+    ] = None,
+    bit_depth: Annotated[
+        int | None,
+        typer.Option(metavar="8|16|32", help="Bits a channel of what is written.", show_default=False),
+    ] = None,
     in_place: Annotated[
         bool,
         typer.Option("--in-place", help="Replace the inputs, each once the new file is whole; no OUT."),
@@ -138,8 +155,8 @@ def restore(
         raise UsageError(f"--sigma-hu is {sigma_hu}: it must be above 0")
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other")
-    if in_place and (name or skip_existing):
-        raise UsageError("--in-place leaves no room for --name and --skip-existing")
+    if in_place and (name or skip_existing or format_name):
+        raise UsageError("--in-place leaves no room for --name, --format and --skip-existing")
     words, target = _split(paths or [], in_place, files0_from is not None)
     streaming = STREAM in (*words, target)
     if streaming:
@@ -166,10 +183,12 @@ def restore(
     from pipcli.batch.slices import DicomOptions, require_denoising
     from pipcli.batch.zips import unpacked
     from pipcli.images.dicom_windows import parse_window
+    from pipcli.images.writing import Wishes
 
     chosen_window = None if window is None else parse_window(window)
     share = None if shard is None else parse_shard(shard)
-    template = None if name is None else NameTemplate(name)
+    wishes = Wishes(format_name, quality, bit_depth)
+    template = NameTemplate(NameTemplate.text if name is None else name, wishes.format)
     existing = Existing.OVERWRITE if overwrite else Existing.SKIP if skip_existing else Existing.RESUME
     ledger = Ledger("" if share is None else share.name)
     plan = Plan(())
@@ -197,7 +216,7 @@ def restore(
     setting = f"{model} on {where.type} in {restorer.precision}"
     if target is not None and streaming:
         try:
-            notes = restore_stream(words[0], target, restorer, omega, strength)
+            notes = restore_stream(words[0], target, restorer, omega, strength, wishes)
         except ImageError as error:
             complain(str(error))
             raise typer.Exit(ALL_FAILED) from None
@@ -223,7 +242,7 @@ def restore(
     if dry_run:
         from pipcli.batch.estimate import estimate_jobs
 
-        finished = finished_jobs(plan, restorer, omega, strength, dicom, keeping)
+        finished = finished_jobs(plan, restorer, omega, strength, dicom, keeping, wishes)
         todo = [job for job in plan.jobs if job not in finished]
         tell_plan(plan, finished, estimate_jobs(todo, restorer, omega), task, restorer, as_json)
         return
@@ -243,7 +262,7 @@ def restore(
                 print(outcome_line(outcome, task, omega, restorer), flush=True)
             advance()
 
-        summary = run_plan(plan, restorer, omega, strength, report, stopping, dicom, keeping)
+        summary = run_plan(plan, restorer, omega, strength, report, stopping, dicom, keeping, wishes)
     tell_summary(summary, plan, setting, warnings, quiet)
     raise typer.Exit(summary.exit_code)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipcli.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
+    from pipcli.images import Wishes
     from pipcli.inference.engine import Restorer
 
 STREAM = "-"
@@ -39,9 +40,11 @@ def check_stream(source: str, target: str, overwrite: bool) -> None:
 
 
 def restore_stream(
-    source: str, target: str, restorer: Restorer, omega: Sequence[float], strength: float
+    source: str, target: str, restorer: Restorer, omega: Sequence[float], strength: float, wishes: Wishes
 ) -> tuple[str, ...]:
-    """Restore one image from stdin or a file, to stdout or a file, in the format of the source.
+    """Restore one image from stdin or a file, to stdout or a file.
+
+    To stdout in the format of the source, or as it is wished.
 
     Returns:
         what the user should know, a phrase each.
@@ -64,8 +67,8 @@ def restore_stream(
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     if target == STREAM:
-        sys.stdout.buffer.write(encode_image(restored))
+        sys.stdout.buffer.write(encode_image(restored, wishes=wishes))
         sys.stdout.buffer.flush()
     else:
-        write_image(restored, target)
+        return (*image.metadata.notes, *write_image(restored, target, wishes))
     return image.metadata.notes
