@@ -62,7 +62,7 @@ def run_onnx(path: Path) -> Runner:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; it warns of what it cannot optimise
+    options.log_severity_level = 4  # what stops a run is raised as well
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
