@@ -23,6 +23,7 @@ from pipcli.cli.benchmark_output import (
     print_result,
     write_reports,
 )
+from pipcli.cli.ct_benchmark import DEFAULT_WINDOW, PREFIX, parse_ct, run_ct
 from pipcli.cli.interrupts import deferred_interrupts
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, PrecisionName
@@ -45,7 +46,9 @@ def evaluate(
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="A benchmark, such as CBSD68; may be given again.", show_default=False
+            metavar="NAME",
+            help="A benchmark, such as CBSD68, or ct:FOLDER for CT slices of your own; may be given again.",
+            show_default=False,
         ),
     ] = None,
     suite: Annotated[
@@ -89,6 +92,15 @@ def evaluate(
             metavar="TASK", help="What is to be undone in --pairs, such as derain.", show_default=False
         ),
     ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WINDOW", help="ct: the window in HU that is measured; -200,300 else.", show_default=False
+        ),
+    ] = None,
+    quarter_dose: Annotated[
+        bool, typer.Option("--quarter-dose", help="ct: noise of 24 HU, correlated as quarter dose's is.")
+    ] = False,
     protocol: Annotated[
         str, typer.Option(help="airnet, restormer, y or nafnet: how inputs are made and outputs compared.")
     ] = "airnet",
@@ -151,6 +163,25 @@ def evaluate(
         raise UsageError("--sigma goes with --dataset or --pairs: a suite and --degrade have their own")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}: it must be at least 1")
+
+    of_ct = any(name.startswith(PREFIX) for name in dataset or [])
+    if not of_ct and (window is not None or quarter_dose):
+        raise UsageError(f"--window and --quarter-dose go with --dataset {PREFIX}FOLDER")
+    if of_ct and (out is not None or save_images is not None):
+        raise UsageError(f"--out and --save-images are not for {PREFIX}FOLDER: it prints, or --json")
+    if of_ct:
+        from pipcli.evaluation.ct import ct_files
+        from pipcli.inference.device import choose_device, choose_precision
+
+        folders, shown, noises = parse_ct(dataset or [], window or DEFAULT_WINDOW, sigma or [], quarter_dose)
+        found = [(folder, ct_files(folder)[:limit]) for folder in folders]
+        where = choose_device(device.value)
+        how = choose_precision(precision.value, where)
+        methods = _methods(method, where, how, tile)
+        if not quiet:
+            say(f"{', '.join(each.name for each in methods)} on {where.type} in {how}")
+        with _bar(sum(len(names) for _, names in found) * len(noises), quiet) as advance:
+            raise typer.Exit(run_ct(found, shown, noises, methods, advance, as_json))
 
     from pipcli.evaluation.datasets import data_roots
     from pipcli.evaluation.protocols import find_protocol
