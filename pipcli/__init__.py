@@ -75,13 +75,13 @@ def restore(
 
     Raises:
         UsageError: an argument has a wrong value.
-        ImageError: the file cannot be read as an image.
+        ImageError: the file cannot be read as an image, or has several pages.
         ModelError, DeviceError: as in :func:`load_model`.
     """
     import torch
 
     from pipcli.degradations import omega_vector, parse_task
-    from pipcli.errors import UsageError
+    from pipcli.errors import ImageError, UsageError
     from pipcli.images import Image, read_image
     from pipcli.inference.device import choose_precision
     from pipcli.inference.engine import Restorer
@@ -89,6 +89,8 @@ def restore(
     weights = parse_task(task) if isinstance(task, str) else task
     if isinstance(image, (str, os.PathLike)):
         source, shape, dtype = read_image(image), None, None
+        if source.further:
+            raise ImageError(f"{image}: has {1 + len(source.further)} pages, an array holds one")
     else:
         shape, dtype = image.shape, image.dtype
         narrowed = image.astype("float32") if dtype == "float64" else image

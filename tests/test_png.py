@@ -11,6 +11,7 @@ from PIL import ImageCms, ImageOps, PngImagePlugin
 
 from pipcli.errors import ImageError
 from pipcli.images import Image, Metadata, decode_image, encode_image
+from pipcli.images.colour import SRGB_PRIMARIES, colours_of, profile_of
 
 RNG = np.random.default_rng(11)
 
@@ -226,3 +227,58 @@ def test_a_profile_that_inflates_without_end_is_left_out():
 def test_float_pixels_are_refused():
     with pytest.raises(ImageError, match="not floating-point"):
         encode_image(Image(np.zeros((2, 2, 3), np.float32), metadata=Metadata("PNG")))
+
+
+def with_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A red PNG of RGB with chunks before its pixels."""
+    out = io.BytesIO()
+    PillowImage.new("RGB", (4, 3), (255, 0, 0)).save(out, "PNG")
+    data = out.getvalue()
+    middle = b"".join(
+        struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+        for kind, payload in chunks
+    )
+    return data[:33] + middle + data[33:]
+
+
+def chromaticities(*numbers: float) -> bytes:
+    return struct.pack(">8I", *(round(number * 100_000) for number in numbers))
+
+
+P3_PRIMARIES = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290)
+SRGB_CHROMATICITIES = chromaticities(*SRGB_PRIMARIES[6:], *SRGB_PRIMARIES[:6])
+GAMMA = struct.pack(">I", 45455)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([], None),
+        ([(b"sRGB", b"\0"), (b"gAMA", struct.pack(">I", 100_000))], None),
+        ([(b"gAMA", GAMMA), (b"cHRM", SRGB_CHROMATICITIES)], None),
+        ([(b"gAMA", struct.pack(">I", 100_000))], profile_of(SRGB_PRIMARIES, 1.0)),
+        ([(b"cICP", bytes([1, 13, 0, 1]))], None),
+        ([(b"cICP", bytes([12, 13, 0, 1]))], profile_of(P3_PRIMARIES, None)),
+    ],
+    ids=str,
+)
+def test_colours_given_as_numbers_become_a_profile(chunks, expected):
+    image = decode_image(with_chunks(*chunks), "x.png")
+    assert image.metadata.icc == expected
+    again = decode_image(encode_image(image), "x.png")
+    assert again.metadata == image.metadata
+
+
+def test_chromaticities_are_those_of_the_profile():
+    wide = chromaticities(*P3_PRIMARIES[6:], *P3_PRIMARIES[:6])
+    image = decode_image(with_chunks((b"gAMA", GAMMA), (b"cHRM", wide)), "x.png")
+    found = colours_of(image.metadata.icc, 3).to_srgb(np.array([[[1.0, 0.0, 0.0]]], np.float32))
+    np.testing.assert_allclose(found, [[[1.0930, -0.2267, -0.1501]]], atol=0.004)
+
+
+def test_high_dynamic_range_is_refused_and_nonsense_left_out_of_account():
+    with pytest.raises(ImageError, match=r"^x\.png: is a PNG that is of high dynamic range \(PQ\)"):
+        decode_image(with_chunks((b"cICP", bytes([9, 16, 0, 1]))), "x.png")
+    nowhere = chromaticities(*[0.0] * 8)
+    assert decode_image(with_chunks((b"gAMA", GAMMA), (b"cHRM", nowhere)), "x.png").metadata.icc is None
+    assert decode_image(with_chunks((b"gAMA", bytes(4))), "x.png").metadata.icc is None

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipcli.errors import ImageError
+from pipcli.images.colour import SRGB_PRIMARIES, profile_of, profile_of_codes
 from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
 from pipcli.images.image import Image, Metadata, plausible_dpi
 from pipcli.images.limits import check_size
@@ -41,6 +42,11 @@ class _Header(NamedTuple):
 
 
 _PALETTE = 3
+_COLOURED = 2
+"""The bit of the colour type that grey does not have."""
+_USUAL_GAMMA = 1 / 2.2
+_NEAR = 0.005
+"""Chromaticities and gammas that differ by less are the same."""
 
 
 def read_png(data: bytes, max_pixels: int) -> Image:
@@ -141,8 +147,35 @@ def _metadata(chunks: Iterator[tuple[bytes, bytes]], header: _Header) -> Metadat
             xmp = _international_text(payload)
         elif kind in _TEXT_CHUNKS or kind in _COLOUR_CHUNKS:
             blocks.append((kind, payload))
+    if icc is None and header.colour & _COLOURED:
+        icc = _profile(dict(blocks))
     notes = ("palette image read as RGB",) if header.colour == _PALETTE else ()
     return Metadata("PNG", icc=icc, exif=exif, xmp=xmp, dpi=dpi, blocks=tuple(blocks), notes=notes)
+
+
+def _profile(chunks: dict[bytes, bytes]) -> bytes | None:
+    """A profile of the colours that chunks give as numbers; None for those of sRGB, or nearly."""
+    codes = chunks.get(b"cICP", b"")
+    if len(codes) == 4:
+        try:
+            return profile_of_codes(codes[0], codes[1])
+        except ImageError as error:
+            raise ImageError(f"is a PNG that {error}") from error
+    if b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4:
+        return None
+    (stored,) = struct.unpack(">I", chunks[b"gAMA"])
+    gamma = stored / 100_000
+    primaries = SRGB_PRIMARIES
+    if len(chunks.get(b"cHRM", b"")) == 32:
+        white_x, white_y, *points = (number / 100_000 for number in struct.unpack(">8I", chunks[b"cHRM"]))
+        primaries = (*points, white_x, white_y)
+    same = max(abs(a - b) for a, b in zip(primaries, SRGB_PRIMARIES, strict=True)) < _NEAR
+    if (same and abs(gamma - _USUAL_GAMMA) < _NEAR) or not 0.1 <= gamma <= 10:
+        return None
+    try:
+        return profile_of(SRGB_PRIMARIES if same else primaries, 1 / gamma)
+    except ImageError:  # the numbers make no sense
+        return None
 
 
 def _upright(metadata: Metadata, orientation: int) -> Metadata:
