@@ -11,6 +11,8 @@ import scans
 from pydicom import dcmwrite
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from pipcli.errors import ImageError
+from pipcli.images import decode_image, read_image
 from pipcli.images.dicom import DicomImage, Scale, is_dicom, is_dicom_file
 from pipcli.images.dicom_windows import Window
 
@@ -55,6 +57,15 @@ def test_without_preamble(tmp_path, syntax):
         enforce_file_format=False,
     )
     assert is_dicom(path.read_bytes().removeprefix(b"\0" * 128 + b"DICM"))
+
+
+def test_a_dicom_file_that_begins_like_a_tiff_is_dicom(tmp_path):
+    path = scans.save(tmp_path / "a.tif", scans.scan())
+    path.write_bytes(b"II*\0" + path.read_bytes()[4:])
+    assert is_dicom_file(path)
+    for read in (read_image, lambda path: decode_image(path.read_bytes(), "a.tif")):
+        with pytest.raises(ImageError, match=r"a\.tif: is DICOM, whose values are no colours"):
+            read(path)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from pipcli.errors import ImageError
 from pipcli.images.colour import problem_of
+from pipcli.images.dicom import is_dicom
 from pipcli.images.formats import describe_stranger, format_of_content
 from pipcli.images.image import Image
 from pipcli.images.limits import MAX_PIXELS
 from pipcli.images.naming import shown
 
-_HEAD = 64
+_HEAD = 132
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """Does not wait: opening a named pipe would otherwise block until somebody writes to it."""
 
@@ -53,6 +54,9 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image:
     """The image in a file's bytes; name stands in messages. Else as `read_image`."""
+    # First: DICOM may begin like a TIFF, with a preview for programs that know no DICOM.
+    if is_dicom(data[:_HEAD]):
+        raise ImageError(f"{name}: is DICOM, whose values are no colours: read_dicom reads it")
     format_ = format_of_content(data)
     if format_ is None:
         raise ImageError(f"{name}: {describe_stranger(data)}")
