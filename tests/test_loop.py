@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,7 +152,7 @@ def test_the_first_step_is_that_of_the_recipe(photo_folder, tmp_path, monkeypatc
         steps=1,
         loss={"fft": 0.5, "decoupling": 0.01},
         optimiser={
-            "warmup": 4, "learning_rate": 0.02, "betas": [0.7, 0.9], "weight_decay": 0.1, "clip": 0.05
+            "warmup": 4, "learning_rate": 0.02, "betas": [0.7, 0.9], "weight_decay": 4.0, "clip": 0.05
         },
     )  # fmt: skip
     batches = []
@@ -182,7 +184,7 @@ def test_the_first_step_is_that_of_the_recipe(photo_folder, tmp_path, monkeypatc
         torch.testing.assert_close(tensors[f"exp_avg.{name}"], 0.3 * clipped, rtol=1e-3, atol=1e-7)
         torch.testing.assert_close(tensors[f"exp_avg_sq.{name}"], 0.1 * clipped**2, rtol=2e-3, atol=1e-12)
         # After one step both moments, corrected for their start, are the gradient's own.
-        expected = parameter * (1 - rate * 0.1) - rate * clipped / (clipped.abs() + 1e-8)
+        expected = parameter * (1 - rate * 4.0) - rate * clipped / (clipped.abs() + 1e-8)
         matters = clipped.abs() > 1e-6
         torch.testing.assert_close(
             tensors[f"model.{name}"][matters], expected.detach()[matters], rtol=1e-3, atol=1e-5
@@ -348,6 +350,30 @@ def test_the_best_weights_are_those_of_the_best_validation(photo_folder, tmp_pat
     assert read_record(tmp_path / "best.safetensors")["training"]["step"] == 2
     assert read_record(tmp_path / "last.safetensors")["training"]["step"] == 3
     assert load_checkpoint(tmp_path)[1]["best"] == 22.0
+    scores = iter([21.9, 21.8])
+    train(recipe(steps=4, checkpoint_minutes=1e-9), photo_folder, tmp_path, resume=True)
+    assert read_record(tmp_path / "best.safetensors")["training"]["step"] == 2
+    assert load_checkpoint(tmp_path)[1]["best"] == 22.0
+
+
+def test_validations_and_speed_go_by_the_clock(photo_folder, tmp_path, monkeypatch):
+    """On a clock that every step moves by ten seconds."""
+    now = [1000.0]
+    make = BatchMaker.make
+
+    def slow(self, stage, seed):
+        now[0] += 10
+        return make(self, stage, seed)
+
+    monkeypatch.setattr(BatchMaker, "make", slow)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    reports: list[Progress] = []
+    run = recipe(minutes=14 / 6, checkpoint_minutes=1)
+    train(run, photo_folder, tmp_path, report=reports.append)
+    assert [line["step"] for line in log_of(tmp_path)] == [6, 12, 14]
+    assert [line["minutes"] for line in log_of(tmp_path)] == pytest.approx([1, 2, 14 / 6])
+    assert [report.step for report in reports if report.validation is None] == list(range(1, 15))
+    assert {report.crops_per_second for report in reports} == {0.6}
 
 
 def test_minutes_end_a_run_too(photo_folder, tmp_path):
@@ -431,10 +457,14 @@ def test_minutes_go_on_where_they_stopped(photo_folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_in_step(patch, 2, signal.SIGTERM)
         train(recipe(minutes=1), photo_folder, tmp_path)
-    minutes = load_checkpoint(tmp_path)[1]["minutes"]
-    run = recipe(minutes=minutes + 0.01)
-    train(run, photo_folder, tmp_path, resume=True)
-    assert minutes < log_of(tmp_path)[-1]["minutes"] < minutes + 0.2
+    file = tmp_path / "checkpoint/state.json"
+    state = json.loads(file.read_text())
+    assert 0 < state["minutes"] < 0.5
+    file.write_text(json.dumps({**state, "minutes": 0.6}))
+    started = time.monotonic()
+    train(recipe(minutes=0.601), photo_folder, tmp_path, resume=True)
+    assert time.monotonic() - started < 30
+    assert 0.6 < log_of(tmp_path)[-1]["minutes"] < 0.9
 
 
 def test_there_must_be_a_checkpoint_to_resume_from(photo_folder, tmp_path):
@@ -547,7 +577,7 @@ data, out = map(Path, sys.argv[1:])
 models = []
 build_model = loop.build_model
 loop.build_model = lambda *arguments: models.append(build_model(*arguments)) or models[0]
-result = loop.train(from_mapping(Recipe, {**TINY, "steps": 3}), data, out / "run")
+result = loop.train(from_mapping(Recipe, {**TINY, "steps": 3, "checkpoint_minutes": 1e-9}), data, out / "run")
 assert result == out / "run/last.safetensors"
 torch.save(models[0].state_dict(), out / f"process{os.environ['RANK']}.pt")
 """
@@ -557,7 +587,8 @@ def test_two_processes_train_one_model(photo_folder, tmp_path, monkeypatch):
     """Equal weights in both, one set of files, and the gradients of one process with the joint batch."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
         [*launcher, str(script), str(photo_folder), str(tmp_path)],
@@ -572,7 +603,8 @@ def test_two_processes_train_one_model(photo_folder, tmp_path, monkeypatch):
     assert all(torch.equal(first[name], second[name]) for name in first)
     names = {"best.safetensors", "checkpoint", "last.safetensors", "log.jsonl"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
-    assert len(log_of(tmp_path / "run")) == 1
+    # After every step, and at the end; process 0 alone validates and writes.
+    assert [line["step"] for line in log_of(tmp_path / "run")] == [1, 2, 3, 3]
     assert read_record(tmp_path / "run/last.safetensors")["training"]["processes"] == 2
 
     make = BatchMaker.make

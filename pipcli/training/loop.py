@@ -234,7 +234,9 @@ def _place() -> tuple[torch.device, torch.dtype, int, int]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
-        dtype = torch.bfloat16
+        # float16 would need its losses scaled; GPUs that only emulate bfloat16 are quicker in float32.
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = torch.bfloat16 if native else torch.float32
     elif torch.backends.mps.is_available():
         device, dtype = torch.device("mps"), torch.float32
     else:
