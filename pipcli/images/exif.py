@@ -22,6 +22,10 @@ _SHORT, _LONG = 3, 4
 _XMP_ORIENTATION = re.compile(
     rb"""(tiff:Orientation\s*=\s*["']|<tiff:Orientation>)(\s*)([1-8])(\s*)(?=["'<])"""
 )
+_XMP_SIDES = (
+    (b"exif:PixelXDimension", b"exif:PixelYDimension"),
+    (b"tiff:ImageWidth", b"tiff:ImageLength"),
+)
 
 
 class _Entry(NamedTuple):
@@ -72,9 +76,26 @@ def upright_exif(exif: bytes) -> bytes:
     return bytes(block)
 
 
-def upright_xmp(xmp: bytes) -> bytes:
-    """The XMP packet with its orientation, where it states one, set to 1; its length does not change."""
+def upright_xmp(xmp: bytes, orientation: int = 1) -> bytes:
+    """The XMP packet with its orientation, where it states one, set to 1.
+
+    Args:
+        xmp: the packet.
+        orientation: that the pixels had; from 5 on, the packet's widths and heights change places.
+    """
+    if orientation >= 5:
+        for wide, high in _XMP_SIDES:
+            sides = [_xmp_number(name).search(xmp) for name in (wide, high)]
+            if sides[0] and sides[1]:
+                values = sides[1][2], sides[0][2]
+                for name, value in zip((wide, high), values, strict=True):
+                    xmp = _xmp_number(name).sub(rb"\g<1>" + value + rb"\g<3>", xmp, count=1)
     return _XMP_ORIENTATION.sub(rb"\g<1>\g<2>1\g<4>", xmp)
+
+
+def _xmp_number(name: bytes) -> re.Pattern[bytes]:
+    """A whole number as attribute or element: what stands before it, the number, what follows."""
+    return re.compile(rb"(" + name + rb"\s*=\s*[\"']\s*|<" + name + rb">\s*)(\d{1,9})(\s*[\"'<])")
 
 
 def turn_upright(array: Array, orientation: int) -> Array:

@@ -376,7 +376,7 @@ def _upright(metadata: Metadata, orientation: int) -> Metadata:
     return replace(
         metadata,
         exif=upright_exif(metadata.exif) if metadata.exif else None,
-        xmp=upright_xmp(metadata.xmp) if metadata.xmp else None,
+        xmp=upright_xmp(metadata.xmp, orientation) if metadata.xmp else None,
         dpi=dpi,
         jpeg=coding,
     )

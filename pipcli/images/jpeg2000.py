@@ -78,7 +78,7 @@ def read_jpeg2000(data: bytes, max_pixels: int) -> Image:
             "JPEG 2000",
             icc=metadata.icc,
             exif=upright_exif(metadata.exif) if metadata.exif else None,
-            xmp=upright_xmp(metadata.xmp) if metadata.xmp else None,
+            xmp=upright_xmp(metadata.xmp, orientation) if metadata.xmp else None,
             dpi=dpi,
             blocks=metadata.blocks,
             lossless=stream.reversible,

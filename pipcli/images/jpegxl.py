@@ -134,7 +134,7 @@ def read_jpegxl(data: bytes, max_pixels: int) -> Image:
             "JPEG XL",
             icc=profile_of(SRGB_PRIMARIES, 1.0) if header.linear and not header.grey else None,
             exif=upright_exif(exif) if exif else None,
-            xmp=upright_xmp(xmp) if xmp else None,
+            xmp=upright_xmp(xmp, header.orientation) if xmp else None,
             lossless=not header.lossy,
             notes=notes,
             depth=header.bits if 8 < header.bits < 16 else None,

@@ -419,7 +419,7 @@ def _metadata(page: TiffPage, data: bytes, big: bool, order: str, notes: tuple[s
         "TIFF",
         icc=raw(_PROFILE),
         exif=exif,
-        xmp=upright_xmp(xmp) if xmp else None,
+        xmp=upright_xmp(xmp, _orientation(page)) if xmp else None,
         iptc=raw(_IPTC) or (iptc_of(resources) if resources else None),
         dpi=_dpi(page),
         blocks=tuple(blocks),

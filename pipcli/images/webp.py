@@ -56,7 +56,8 @@ def read_webp(data: bytes, max_pixels: int) -> Image:
     if exif is not None:
         exif = exif.removeprefix(_EXIF_PREFIX)
     xmp = chunks.get(b"XMP ")
-    planes = turn_upright(planes, exif_orientation(exif))
+    orientation = exif_orientation(exif)
+    planes = turn_upright(planes, orientation)
     spread = np.ptp(planes[:, :, :3], axis=2).max()
     grey = spread <= (0 if b"VP8L" in chunks else _LOSSY_SPREAD)
     return Image(
@@ -66,7 +67,7 @@ def read_webp(data: bytes, max_pixels: int) -> Image:
             "WebP",
             icc=chunks.get(b"ICCP"),
             exif=upright_exif(exif) if exif else None,
-            xmp=upright_xmp(xmp) if xmp else None,
+            xmp=upright_xmp(xmp, orientation) if xmp else None,
             lossless=b"VP8L" in chunks,
         ),
     )
