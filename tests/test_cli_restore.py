@@ -218,6 +218,16 @@ REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
     "no shard": (["in", "out", "--shard", "3/2", "--task", "denoise"], 2, "--shard is '3/2'"),
     "no format": (["in", "out", "--format", "doc", "--task", "denoise"], 2, "doc"),
     "no quality": (["in", "out", "--quality", "101", "--task", "denoise"], 2, "quality is 101"),
+    "no page": (
+        ["in", "out", "--report", "page.pdf", "--task", "denoise"],
+        2,
+        "page.pdf: a report is a file",
+    ),
+    "page below a file": (
+        ["in", "out", "--report", "file/x.html", "--task", "denoise"],
+        7,
+        "file is no folder",
+    ),
     "no list": (["out", "--files0-from", "none", "--task", "denoise"], 2, "none: the list cannot be read"),
     "several files to a file": (
         ["in/a.png", "in", "there.png", "--task", "denoise"],
@@ -501,3 +511,25 @@ def test_stdin_that_is_no_image_writes_nothing(folder, monkeypatch, capfd, data)
 )
 def test_amounts_are_told_in_fitting_units(size, text):
     assert amount(size) == text
+
+
+def test_a_report_of_the_run_and_of_the_next(folder, capsys):
+    Path("in/text.png").write_text("I am a text")
+    for state in ("restored", "there already"):
+        assert main(["restore", "in", "out", "--task", "denoise", "--report", "pages/report.html"]) == 3
+        page = Path("pages/report.html").read_text()
+        assert page.count("<article class=card") == 2
+        assert page.count(f"<article class=card data-state='{state}'") == 2
+        assert "in/text.png: is no image of a known format" in page
+        assert "1 failed, 1 left alone" in page
+
+
+def test_a_report_of_many_files_shows_some_of_them(folder, monkeypatch):
+    monkeypatch.setattr("pipcli.cli.report.MOST_PICTURES", 3)
+    for index in range(10):
+        save(f"in/{index}.png")
+    assert main(["restore", "in", "out", "--task", "denoise", "--report", "report.html"]) == 0
+    page = Path("report.html").read_text()
+    assert page.count("<article class=card") == 3
+    assert "9 more restored files are in the table" in page
+    assert page.count("<tr data-state='restored'") == 12

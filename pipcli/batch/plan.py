@@ -141,7 +141,7 @@ def _plan_file(named: Named, target: str, template: NameTemplate | None) -> Plan
         path /= named.below.with_name(_named(source.name, template, dicom))
     job = Job(source, path, Path(target) if folder else path.parent, named.below.as_posix(), dicom)
     _check_suffix(job)
-    _require_writable(path.parent)
+    require_writable(path.parent)
     return Plan((job,))
 
 
@@ -170,7 +170,7 @@ def _plan_folder(inputs: Sequence[Named], target: Path, template: NameTemplate) 
     for named in inputs:
         if named.path.is_dir():
             _refuse_nesting(named.path, target)
-    _require_writable(target)
+    require_writable(target)
 
     def job(source: Path, below: PurePath, dicom: bool) -> Job:
         path = target / below.with_name(_named(below.name, template, dicom))
@@ -234,8 +234,12 @@ def _refuse_nesting(source: Path, target: Path) -> None:
             )
 
 
-def _require_writable(folder: Path) -> None:
-    """Check without changing anything that a folder can be written to, or made where it is missing."""
+def require_writable(folder: Path) -> None:
+    """Check without changing anything that a folder can be written to, or made where it is missing.
+
+    Raises:
+        OutputError: it cannot.
+    """
     place = Path(os.path.abspath(folder))
     while not os.path.lexists(place):
         place = place.parent

@@ -176,6 +176,7 @@ def run_plan(
     dicom: DicomOptions | None = None,
     keeping: Keeping | None = None,
     wishes: Wishes | None = None,
+    on_pictures: Callable[[Job, Image, Image], None] | None = None,
 ) -> Summary:
     """Restore every file of a plan.
 
@@ -189,6 +190,8 @@ def run_plan(
         dicom: what is done with DICOM files; needed where the plan holds any.
         keeping: how account is kept; None makes every file anew and notes nothing.
         wishes: how files are to be written; None as their sources were.
+        on_pictures: given each restored image that is no DICOM, before and after, in a thread that writes;
+            what it raises is lost.
 
     Reading and writing overlap with computing. What concerns the whole run (no space or right to write, out
     of memory on the device) stops it, and what else goes wrong with a file is that file's outcome: this
@@ -197,7 +200,7 @@ def run_plan(
     if dicom is None and any(job.dicom for job in plan.jobs):
         raise ValueError("the plan holds DICOM files: say what is done with them")
     start = time.monotonic()
-    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping, wishes or Wishes())
+    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping, wishes or Wishes(), on_pictures)
     tally = _Tally()
     stopped_by: PipcliError | None = None
 
@@ -242,6 +245,7 @@ class _Work:
     sha256: str | None = None
     times: tuple[int, int] | None = None
     image: Image | None = None
+    original: Image | None = None
     treatment: Treatment = field(default_factory=Treatment)
     warnings: list[str] = field(default_factory=list)
     redone: list[Redo] = field(default_factory=list)
@@ -284,6 +288,7 @@ class _Stages:
     dicom: DicomOptions | None
     keeping: Keeping | None
     wishes: Wishes
+    on_pictures: Callable[[Job, Image, Image], None] | None = None
 
     def finished(self, job: Job) -> bool:
         """Whether `load` would find the file's output there."""
@@ -330,6 +335,7 @@ class _Stages:
                 )
                 work.warnings.extend(work.treatment.notes)
             elif work.image is not None:
+                work.original = work.image if self.on_pictures is not None else None
                 try:
                     work.image = self.restorer.restore(
                         work.image, self.omega, self.strength, work.redone.append
@@ -356,7 +362,11 @@ class _Stages:
                 self._note(work, None if data is None else hash_bytes(data))
                 if data is not None:
                     write_bytes(job.target, data, work.times)
-        work.image = None
+                if self.on_pictures is not None and work.original is not None and work.image is not None:
+                    # The file is right and in its place, whatever becomes of its picture.
+                    with suppress(Exception):
+                        self.on_pictures(job, work.original, work.image)
+        work.image = work.original = None
         if work.error is not None:
             if job.dicom:
                 work.treatment = replace(work.treatment, data=None, series=series_id(job.source))

@@ -60,6 +60,13 @@ def tell_summary(
         say(f"left alone: {files(count)}, each {reason}" if count > 1 else f"left alone: 1 file {reason}")
     if plan.left_alone:
         say(f"left alone: {passed_over(plan)}")
+    say(f"{account(summary, plan)} in {duration(summary.seconds)}, {setting}")
+    if summary.redone:
+        say(f"{summary.redone} results were not finite at first, computed again in more bits")
+
+
+def account(summary: Summary, plan: Plan) -> str:
+    """The sums of a run in one line."""
     counts = [
         f"{summary.restored} restored",
         f"{len(summary.failures)} failed",
@@ -71,9 +78,7 @@ def tell_summary(
         counts[-1] += f" ({summary.copied} of them copied)"
     if summary.unreached:
         counts.append(f"{summary.unreached} not begun")
-    say(f"{', '.join(counts)} in {duration(summary.seconds)}, {setting}")
-    if summary.redone:
-        say(f"{summary.redone} results were not finite at first, computed again in more bits")
+    return ", ".join(counts)
 
 
 def tell_plan(

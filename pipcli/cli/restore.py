@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipcli.cli.accounts import files, outcome_line, progress_bar, tell_plan, tell_summary
+from pipcli import __version__
+from pipcli.cli.accounts import account, duration, files, outcome_line, progress_bar, tell_plan, tell_summary
 from pipcli.cli.interrupts import deferred_interrupts
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, PrecisionName
+from pipcli.cli.report import ReportBook, check_report
 from pipcli.cli.stream import STREAM, check_stream, restore_stream
 from pipcli.degradations import omega_vector, parse_task
 from pipcli.errors import ImageError, UsageError
@@ -132,6 +134,12 @@ def restore(
             metavar="I/N", help="Restore only the I-th of N shares of the files.", show_default=False
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Write a page with every file before and after.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and what it will cost; write nothing.")
     ] = False,
@@ -167,6 +175,7 @@ def restore(
             ("--dry-run", dry_run),
             ("--shard", shard),
             ("--name", name),
+            ("--report", report),
         ):
             if given:
                 raise UsageError(f"{option} is for files, not for -")
@@ -204,6 +213,8 @@ def restore(
         plan = plan if share is None else share.of(plan)
         if existing is Existing.RESUME:
             refuse_strangers(plan, ledger)
+        if report is not None:
+            check_report(report)
 
     from pipcli.inference.device import choose_device, choose_precision
     from pipcli.inference.engine import Restorer
@@ -246,6 +257,7 @@ def restore(
         todo = [job for job in plan.jobs if job not in finished]
         tell_plan(plan, finished, estimate_jobs(todo, restorer, omega), task, restorer, as_json)
         return
+    book = None if report is None else ReportBook(plan)
     plan.make_folders()
 
     if not quiet:
@@ -256,14 +268,27 @@ def restore(
     ):
         warnings: Counter[str] = Counter()
 
-        def report(outcome: Outcome) -> None:
+        def take(outcome: Outcome) -> None:
+            if book is not None:
+                book.add_outcome(outcome)
             warnings.update(outcome.warnings)
             if as_json:
                 print(outcome_line(outcome, task, omega, restorer), flush=True)
             advance()
 
-        summary = run_plan(plan, restorer, omega, strength, report, stopping, dicom, keeping, wishes)
+        pictures = None if book is None else book.add_pictures
+        summary = run_plan(plan, restorer, omega, strength, take, stopping, dicom, keeping, wishes, pictures)
     tell_summary(summary, plan, setting, warnings, quiet)
+    if book is not None and report is not None:
+        facts = (
+            ("task", task),
+            ("model", f"{model}, sha256 {keeping.model_sha256[:16]}"),
+            ("computed", f"on {where.type} in {restorer.precision}, tile {tile}, strength {strength:g}"),
+            ("files", account(summary, plan)),
+            ("time", duration(summary.seconds)),
+            ("program", f"pipcli {__version__}"),
+        )
+        book.write(report, f"Restored: {task}", facts)
     raise typer.Exit(summary.exit_code)
 
 

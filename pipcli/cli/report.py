@@ -1,0 +1,109 @@
+"""``pipcli restore --report``: from a run to its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipcli.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from pipcli.batch.plan import Job, Plan
+    from pipcli.batch.run import Outcome
+    from pipcli.images import Image
+    from pipcli.reports.restored import FileRecord, Pair
+
+MOST_PICTURES = 400
+"""Files that the page shows with pictures, spread evenly over the plan: a page has to open in a browser."""
+
+
+class ReportBook:
+    """What a run's page will hold; pictures are made as the files go by, in the threads that write them.
+
+    Args:
+        plan: of the run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        step = max(1, -(-len(plan.jobs) // MOST_PICTURES))
+        self._plan = plan
+        self._pictured = frozenset(plan.jobs[::step])
+        self._views: dict[Job, tuple[Pair, ...]] = {}
+        self._outcomes: dict[Job, Outcome] = {}
+
+    def add_pictures(self, job: Job, before: Image, after: Image) -> None:
+        """Keep the views of a restored file, if it is one of those to be shown."""
+        from pipcli.reports.restored import views_of
+
+        if job in self._pictured:
+            self._views[job] = views_of(before, after)
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Keep what became of a file."""
+        self._outcomes[outcome.job] = outcome
+
+    def write(self, path: Path, title: str, facts: tuple[tuple[str, str], ...]) -> None:
+        """Write the page.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        from pipcli.images.atomic import write_bytes
+        from pipcli.images.naming import shown
+        from pipcli.reports.restored import FileRecord, RestoredReport, restored_page
+
+        records = [self._record(job) for job in self._plan.jobs]
+        records.extend(
+            FileRecord(shown(folder), "", "failed", 0.0, (f"{shown(folder)}: cannot be listed",))
+            for folder in self._plan.unlisted
+        )
+        page = restored_page(RestoredReport(title, facts, tuple(records)))
+        write_bytes(path, page.encode("utf-8"))
+
+    def _record(self, job: Job) -> FileRecord:
+        from pipcli.images.naming import shown
+        from pipcli.reports.restored import FileRecord
+
+        name, target = shown(job.source), shown(job.target)
+        outcome = self._outcomes.get(job)
+        if outcome is None:
+            return FileRecord(name, "", "not begun", 0.0)
+        if outcome.error is not None:
+            return FileRecord(name, "", "failed", outcome.seconds, (outcome.error, *outcome.warnings))
+        if outcome.left_alone is not None:
+            return FileRecord(
+                name, target * outcome.copied, "left alone", outcome.seconds, (outcome.left_alone,)
+            )
+        state = "there already" if outcome.kept else "restored"
+        views = self._views.get(job, ())
+        if outcome.kept and job in self._pictured and not job.dicom and not job.in_place:
+            views = _views_of_files(job)
+        return FileRecord(name, target, state, outcome.seconds, outcome.warnings, views)
+
+
+def _views_of_files(job: Job) -> tuple[Pair, ...]:
+    """The views of a file that an earlier run restored; none where the two cannot be laid side by side."""
+    from pipcli.images import read_image
+    from pipcli.reports.restored import views_of
+
+    try:
+        before, after = read_image(job.source), read_image(job.target)
+    except ImageError:
+        return ()
+    same = (before.height, before.width) == (after.height, after.width)
+    return views_of(before, after) if same else ()
+
+
+def check_report(path: Path) -> None:
+    """Refuse a page that could not be written, before the work of a night.
+
+    Raises:
+        UsageError: it is a folder, or does not end in .html.
+        OutputError: its folder cannot be written to.
+    """
+    from pipcli.batch.plan import require_writable
+    from pipcli.images.naming import shown
+
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise UsageError(f"{shown(path)}: a report is a file whose name ends in .html")
+    require_writable(path.parent)
