@@ -210,9 +210,11 @@ def _colours(icc: bytes, channels: int) -> Colours | None:
         raise ValueError("it is damaged") from error
     steps = np.linspace(0, 1, _GRID if channels == 3 else 256, dtype=np.float32)
     grid = np.stack(np.meshgrid(*[steps] * channels), axis=-1).reshape(1, -1, channels)
-    there = colours.to_srgb(grid)
-    # The tables of printers do not lead back from every colour.
-    if not np.isfinite(there).all() or np.abs(colours.from_srgb(there) - grid).mean() > _FAR:
+    with np.errstate(all="ignore"):  # what overflows is found below
+        there = colours.to_srgb(grid)
+        distance = np.abs(colours.from_srgb(there) - grid).mean()
+    # The tables of printers do not lead back from every colour: the mean counts.
+    if not np.isfinite(there).all() or not distance <= _FAR:
         raise ValueError("its colours cannot be turned back")
     return None if np.abs(there - grid).max() < _NEAR else colours
 

@@ -250,9 +250,13 @@ class Image:
         return replace(self, pixels=filled(self.pixels, self.alpha == 0))
 
     def restored(self, pixels: Array) -> Image:
-        """This image with the restored pixels of :meth:`filled`, and its own under full transparency."""
+        """This image with the restored pixels of :meth:`filled`, and its own under full transparency.
+
+        These are put into the array that is given.
+        """
         if self.alpha is not None and not self.alpha.all():
-            pixels = np.where((self.alpha == 0)[:, :, None], self.pixels, pixels)
+            hidden = self.alpha == 0
+            pixels[hidden] = self.pixels[hidden]
         return self.with_pixels(pixels)
 
     @property
