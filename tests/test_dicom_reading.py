@@ -124,6 +124,19 @@ def test_unused_bits_do_not_count(tmp_path):
     np.testing.assert_array_equal(image.values(0), scans.phantom())
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("signed", [False, True])
+def test_pixels_that_need_more_bits_than_the_header_names_are_refused(tmp_path, syntax, signed):
+    # Reading the low 12 bits would make bone of a padding value of -2000 in 16.
+    dataset = scans.scan(intercept=-1024, bits=16, signed=signed)
+    stored = np.frombuffer(dataset.PixelData, "<u2").copy()
+    stored[:9] = 63536 if not signed else 0x7ABC
+    dataset.PixelData = stored.tobytes()
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    with pytest.raises(ImageError, match="need more than the 12 bits"):
+        read_dicom(scans.save(tmp_path / "a", dataset, syntax))
+
+
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
 @pytest.mark.parametrize(
     ("value", "limit", "expected"),

@@ -258,9 +258,6 @@ def _check_header(header: FileDataset, sop_class: str, max_pixels: int) -> int:
         raise ImageError("has its pixels in the upper bits, which is not supported")
     if _number(header, "PixelRepresentation") not in (0, 1):
         raise ImageError("PixelRepresentation is neither 0 nor 1")
-    for group in range(0x6000, 0x6020, 2):
-        if (group, 0x0100) in header and (group, 0x3000) not in header:
-            raise ImageError("keeps an overlay in unused bits of its pixels, which is not supported")
 
     syntax = _syntax(header)
     if syntax == _EXTENDED_JPEG and stored > 8:
@@ -371,6 +368,9 @@ def _decode(dataset: FileDataset, frames: int) -> Array:
             raise ImageError("has raw pixel data of undefined length")
         if not isinstance(data, bytes) or not expected <= len(data) <= expected + expected % 2:
             raise ImageError(f"has {len(data)} bytes of pixel data where its header asks for {expected}")
+        order = "<" if dataset.original_encoding[1] else ">"
+        words = np.frombuffer(data, f"{order}u{dtype.itemsize}", expected // dtype.itemsize)
+        _check_unused_bits(words, _number(dataset, "BitsStored"), dtype.kind == "i")
     else:
         _check_frames(data, frames, syntax)
     try:
@@ -382,6 +382,16 @@ def _decode(dataset: FileDataset, frames: int) -> Array:
     except Exception:
         raise ImageError(f"has pixel data that cannot be decoded{_syntax_name(syntax)}") from None
     return stored.astype(dtype, copy=not stored.flags.owndata)
+
+
+def _check_unused_bits(words: Array, bits: int, signed: bool) -> None:
+    """Refuse pixels with more than a sign above BitsStored: an overlay, or padding that does not fit."""
+    unused = words >> bits
+    allowed = unused == 0
+    if signed:
+        allowed |= unused == np.iinfo(words.dtype).max >> bits
+    if not allowed.all():
+        raise ImageError(f"has pixels that need more than the {bits} bits that its header names")
 
 
 def _check_frames(data: bytes, frames: int, syntax: str) -> None:
