@@ -102,7 +102,8 @@ def _try(model: RestorationModel, run: Runner, x: Tensor, omega: Tensor, half: b
     with torch.inference_mode():
         expected = model(x, omega)
     try:
-        found = run(x, omega)
+        with torch.no_grad():
+            found = run(x, omega)
     except Exception as error:  # a broken file fails in ways of which there is no list
         return Trial(
             batch, height, width, None, None, f"it does not run: {' '.join(str(error).split())[:300]}"

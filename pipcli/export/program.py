@@ -35,8 +35,7 @@ def run_program(path: Path) -> Runner:
         module = torch.export.load(path).module()
 
     def run(x: Tensor, omega: Tensor) -> Tensor:
-        with torch.no_grad():
-            y: Tensor = module(x, omega)
+        y: Tensor = module(x, omega)
         return y
 
     return run
