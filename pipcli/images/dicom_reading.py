@@ -133,7 +133,10 @@ def _read(
     file.seek(0)
     header = dcmread(file, stop_before_pixels=True, force=True)
     sop_class = _text(header, "SOPClassUID") or _text(header.file_meta, "MediaStorageSOPClassUID")
-    cut_short = any("end of file" in str(warning.message).lower() for warning in heard)
+    # Other threads may have been heard too.
+    cut_short = any(
+        "end of file" in str(warning.message).lower() and "pydicom" in warning.filename for warning in heard
+    )
     wanted = _is_wanted(sop_class, others)
     if wanted or not _class_name(sop_class):
         # What is not to be restored anyway may be damaged.
