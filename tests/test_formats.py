@@ -51,7 +51,7 @@ def restored(data: bytes) -> bytes:
 
 
 def planes(bits: int, channels: int) -> np.ndarray:
-    y, x = np.mgrid[:150, :140]
+    y, x = np.mgrid[:120, :116]
     values = np.stack([(3 * y + (c + 1) * x) % 251 / 250 for c in range(channels)], axis=2)
     return values.astype(np.float32) if bits == 32 else np.rint(values * (2**bits - 1)).astype(TYPES[bits])
 

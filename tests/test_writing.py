@@ -98,6 +98,9 @@ def test_a_format_asked_for_takes_as_many_bits_as_it_holds_and_says_so(tmp_path)
     steps = read_image(tmp_path / "x.png").pixels.astype(int) - ramp("uint16").pixels
     assert np.abs(steps).max() <= 1  # float32 lies on either side of a half
     assert write_image(ramp("uint16"), tmp_path / "x.png", Wishes("png")) == ()
+    notes = write_image(ramp("uint16"), tmp_path / "x.avif", Wishes("avif"))
+    assert notes == ("16 bits written as 12 bits: AVIF holds no more",)
+    assert write_image(read_image(tmp_path / "x.avif"), tmp_path / "y.avif") == ()
 
 
 def test_floats_on_another_scale_become_whole_numbers_on_it():

@@ -24,6 +24,7 @@ class Format:
         encode: image → whole file; raises ImageError where the format cannot hold it.
         depths: bits a channel that it holds, 32 for floats; more are written as the last.
         holds: which fields of `Metadata` find a place in it.
+        sixteen: bits as which 16 are written, unless the source had fewer.
         pages: whether it is written with several pages.
         codec: imagecodecs' name of a codec that not all its builds have.
     """
@@ -35,6 +36,7 @@ class Format:
     encode: Callable[[Image], bytes]
     depths: tuple[int, ...] = (8,)
     holds: tuple[str, ...] = ("icc", "exif", "xmp")
+    sixteen: int = 16
     pages: bool = False
     codec: str | None = None
 
@@ -74,7 +76,9 @@ FORMATS = (
     ),
     Format("WebP", (".webp",), webp.is_webp, webp.read_webp, webp.encode_webp),
     Format("BMP", (".bmp",), _starts_with(bmp.SIGNATURE), bmp.read_bmp, bmp.encode_bmp, holds=()),
-    Format("AVIF", (".avif",), avif.is_avif, avif.read_avif, avif.encode_avif, (8, 16), codec="AVIF"),
+    Format(
+        "AVIF", (".avif",), avif.is_avif, avif.read_avif, avif.encode_avif, (8, 16), sixteen=12, codec="AVIF"
+    ),
     Format(
         "JPEG 2000",
         (".jp2", ".j2k", ".jpc", ".jpf", ".jpx"),

@@ -228,17 +228,12 @@ class Image:
         if not np.isfinite(rgb).all():
             raise ImageError("a restored pixel is not a finite number")
         values = np.clip(rgb if self.channels == 3 else rgb.mean(axis=2, keepdims=True), 0.0, 1.0)
-        if self._may_lie_outside:
-            stored = self.pixels[top : top + rgb.shape[0], left : left + rgb.shape[1]]
-            if stored.shape[:2] != rgb.shape[:2]:
-                raise ValueError(f"pixels {rgb.shape} from ({top}, {left}) on do not lie within the image")
-            values = self._changed(self._unit(stored), values.astype(np.float32))
-        if self.pixels.dtype == np.float32:
-            low, high = self.scale
-            result: Array = values if self.scale == (0.0, 1.0) else low + values * (high - low)
-        else:
-            result = np.rint(np.clip(values, 0.0, 1.0) * self.peak)
-        return result.astype(self.pixels.dtype)
+        if not self._may_lie_outside:
+            return self._stored(values)
+        stored = self.pixels[top : top + rgb.shape[0], left : left + rgb.shape[1]]
+        if stored.shape[:2] != rgb.shape[:2]:
+            raise ValueError(f"pixels {rgb.shape} from ({top}, {left}) on do not lie within the image")
+        return self._changed(stored, values.astype(np.float32))
 
     def filled(self) -> Image:
         """This image with the colours under full transparency replaced by those around them.
@@ -283,20 +278,28 @@ class Image:
         colours = self.colours
         return unit if colours is None else colours.to_srgb(unit)
 
-    def _changed(self, unit: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pixels h×w×C in the image's own space after the change from what a model was shown to `seen`."""
+    def _stored(self, unit: NDArray[np.floating[Any]]) -> Array:
+        """The inverse of `_unit`."""
+        if self.pixels.dtype == np.float32:
+            low, high = self.scale
+            result: Array = unit if self.scale == (0.0, 1.0) else low + unit * (high - low)
+        else:
+            result = np.rint(np.clip(unit, 0.0, 1.0) * self.peak)
+        return result.astype(self.pixels.dtype)
+
+    def _changed(self, stored: Array, seen: NDArray[np.float32]) -> Array:
+        """Stored pixels h×w×C after the change from what a model was shown of them to `seen`."""
+        unit = self._unit(stored)
         before = self._srgb(unit)
         shown = np.clip(before, 0, 1)
         after = seen + (before - shown)
         colours = self.colours
-        if colours is None:
-            return after
-        # Not the way back of `after` alone: rounding, and tables that are not quite inverse, would change
-        # pixels that the model did not. Where one channel is almost black, gammas turn the rounding of a
-        # blend of tiles into several steps of 16 bits; such a change is none.
-        change = colours.from_srgb(after) - colours.from_srgb(before)
+        # Not the way back of `after` alone: tables that are not quite inverse would change what no model did.
+        own = after if colours is None else unit + (colours.from_srgb(after) - colours.from_srgb(before))
+        # Where one channel is almost black, gammas turn the rounding of a blend of tiles into several steps
+        # of 16 bits; a change as small as rounding is none.
         same = (np.abs(seen - shown) < _ROUNDING).all(axis=2, keepdims=True)
-        return np.where(same, unit, unit + change)
+        return np.where(same, stored, self._stored(own))
 
     def with_pixels(self, pixels: Array) -> Image:
         """This image, its alpha and metadata, with other pixels of the same shape and type.

@@ -135,7 +135,7 @@ def read_jpegxl(data: bytes, max_pixels: int) -> Image:
             icc=profile_of(SRGB_PRIMARIES, 1.0) if header.linear and not header.grey else None,
             exif=upright_exif(exif) if exif else None,
             xmp=upright_xmp(xmp, header.orientation) if xmp else None,
-            lossless=not header.lossy,
+            lossless=not header.lossy and b"jbrd" not in documents,  # which is in what once was a JPEG
             notes=notes,
             depth=header.bits if 8 < header.bits < 16 else None,
         ),
@@ -193,7 +193,9 @@ def _take_apart(data: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     documents: dict[bytes, bytes] = {}
     stream = b""
     for each in boxes(data, 0, len(data), "JPEG XL"):
-        if each.kind == b"jxlc":
+        if each.kind == b"jbrd":
+            documents[each.kind] = b""
+        elif each.kind == b"jxlc":
             stream = data[each.start : each.end]
         elif each.kind == b"jxlp":
             stream += data[each.start + 4 : each.end]

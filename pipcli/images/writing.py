@@ -123,6 +123,8 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
         bits = format_.depths[-1]
     if bits != has and wishes.bits is None:
         notes.append(f"{_named(has)} written as {bits} bits: {format_.name} holds no more")
+    if bits == 16 and format_.sixteen < 16 and not (has == 16 and image.metadata.depth):
+        notes = [f"{_named(has)} written as {format_.sixteen} bits: {format_.name} holds no more"]
     metadata = image.metadata
     lost = _lost(metadata, format_)
     if lost:
