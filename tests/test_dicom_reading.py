@@ -30,7 +30,7 @@ from pydicom.uid import (
 
 from pipcli.errors import ImageError
 from pipcli.images.dicom import DicomImage, LeftAlone, Scale
-from pipcli.images.dicom_reading import read_dicom, series_of
+from pipcli.images.dicom_reading import dicom_size, read_dicom, series_of
 from pipcli.images.dicom_windows import Window
 
 ODD = Path(__file__).parents[2] / "shared" / "data" / "ct" / "odd"
@@ -401,6 +401,17 @@ def test_the_series_of_a_file_that_failed(tmp_path):
     assert series_of(path) == scans.SERIES
     (tmp_path / "b").write_bytes(b"nothing")
     assert series_of(tmp_path / "b") is None
+
+
+def test_the_size_of_what_would_be_read(tmp_path):
+    path = scans.save(tmp_path / "a", scans.enhanced([scans.phantom(32)] * 3, [-1024.0] * 3, shared=True))
+    assert dicom_size(path) == (3, 32, 32)
+    dataset = scans.scan()
+    of_class(scans.MR)(dataset)
+    assert dicom_size(scans.save(tmp_path / "b", dataset)) is None
+    assert dicom_size(tmp_path / "b", others=True) == (1, 48, 48)
+    (tmp_path / "c").write_bytes(b"nothing")
+    assert dicom_size(tmp_path / "c") is None
 
 
 # The files that break tools.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipcli.batch.plan import Job
+from pipcli.images.dicom_reading import dicom_size
 from pipcli.images.sizes import size_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _BYTES = 3
 """A pixel of most files: three channels of 8 bits."""
+_BYTES_OF_CT = 2
 _COPIES = 4
 """What exists of an image at once, in its size: its file, its pixels, those restored, the file to be."""
 
@@ -48,17 +50,21 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, omega: Sequence[float
 
     pixels = passed = largest = widest = unknown = disk = 0
     for job in jobs:
-        size = None if job.dicom else size_of(job.source)
         stored = _size(job.source)
+        slices = dicom_size(job.source, others=True) if job.dicom else None
+        frames, size = (slices[0], slices[1:]) if slices else (1, None if job.dicom else size_of(job.source))
         if size is None:
             unknown += 1
             disk += stored
             continue
         height, width = size
-        pixels += height * width
+        pixels += frames * height * width
         largest, widest = max(largest, height * width), max(widest, height, width)
         sides = [sum(span.stop - span.start for span in restorer.tiling.spans(side)) for side in size]
-        passed += sides[0] * sides[1]
+        passed += frames * sides[0] * sides[1]
+        if slices:
+            disk += max(stored, frames * height * width * _BYTES_OF_CT)
+            continue
         same = job.source.suffix.lower() == job.target.suffix.lower()
         disk += stored if same else height * width * _BYTES
     if not jobs:

@@ -104,6 +104,20 @@ def series_of(path: str | os.PathLike[str]) -> str | None:
             return None
 
 
+def dicom_size(path: str | os.PathLike[str], *, others: bool = False) -> tuple[int, int, int] | None:
+    """Frames, height and width of a file that `read_dicom` would read, by its header; None for others."""
+    from pydicom import dcmread
+
+    with quiet_pydicom():
+        try:
+            header = dcmread(path, stop_before_pixels=True, force=True)
+            if _reason_to_leave(header, _text(header, "SOPClassUID"), others) is not None:
+                return None
+            return _number(header, "NumberOfFrames", 1), _number(header, "Rows"), _number(header, "Columns")
+        except Exception:  # a damaged file is refused when its turn comes
+            return None
+
+
 @contextmanager
 def quiet_pydicom() -> Iterator[list[warnings.WarningMessage]]:
     """Holds back pydicom's warnings and log, which quote values; gives what was held back so far.
