@@ -453,6 +453,14 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(photo_folder, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_run_is_not_overwritten_by_another(photo_folder, tmp_path):
+    train(recipe(steps=1), photo_folder, tmp_path)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    with pytest.raises(UsageError, match=f"folder {tmp_path} holds a run already"):
+        train(recipe(steps=2), photo_folder, tmp_path)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
 def test_minutes_go_on_where_they_stopped(photo_folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_in_step(patch, 2, signal.SIGTERM)

@@ -87,12 +87,14 @@ def train(
             model: what they lack starts as it would in a new model, which changes no output.
 
     Raises:
-        UsageError: recipe, data or init do not fit.
+        UsageError: recipe, data or init do not fit, or ``out`` holds a run that is not to be resumed.
         ModelError: weights or checkpoint missing or damaged.
         OutputError: ``out`` cannot be made.
     """
     if bool(recipe.minutes) == bool(recipe.steps):
         raise UsageError("give the length of the run either in minutes or in steps")
+    if not resume and (out / "log.jsonl").exists():
+        raise UsageError(f"folder {out} holds a run already: resume it, or choose another folder")
     device, dtype, rank, world = _place()
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.architecture, recipe.model)
