@@ -37,7 +37,7 @@ class ExportGraph(nn.Module):
     def forward(self, x: Tensor, omega: Tensor) -> Tensor:
         """Restore x under omega."""
         # One free batch, not one for each of the two.
-        torch._check(x.shape[0] == omega.shape[0])
+        torch._check(x.shape[0] == omega.shape[0])  # type: ignore[no-untyped-call]
         height, width = x.shape[-2:]
         padded = _extend(_extend(x, 2, self.model.stride), 3, self.model.stride)
         skips, latent = self.model.encode(padded.to(self.dtype))
