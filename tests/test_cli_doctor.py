@@ -124,6 +124,26 @@ def test_a_precision_that_fails_is_told(weights, examine, monkeypatch):
     assert trial["problem"] == "RuntimeError: no such kernel"
 
 
+def test_a_device_that_computes_wrongly_is_6(weights, examine, monkeypatch):
+    from pipcli.inference.engine import Restorer
+
+    restore = Restorer.restore
+    calls = []
+
+    def drifting(self, *arguments, **named):
+        image = restore(self, *arguments, **named)
+        calls.append(self.precision.value)
+        # The first call makes the reference.
+        return image if len(calls) == 1 else image.restored(image.pixels + 0.001)
+
+    monkeypatch.setattr(Restorer, "restore", drifting)
+    code, report, err = examine()
+    assert calls.count("fp32") >= 2
+    assert code == 6
+    assert "fp32 on cpu is 60.0 dB from fp32 on the CPU: at least 80 are needed" in err
+    assert report["devices"][-1]["precisions"]["fp32"]["works"] is True
+
+
 def test_a_codec_that_fails_is_told(weights, examine, monkeypatch):
     from dataclasses import replace
 
