@@ -17,7 +17,7 @@ from PIL import ImageCms
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.images import FORMATS, Image, Metadata, decode_image, encode_image
-from pipcli.images.colour import profile_of
+from pipcli.images.colour import colours_of, profile_of
 from pipcli.images.exif import upright_xmp
 from pipcli.images.formats import format_named, format_of_content, format_of_name
 from pipcli.inference.device import Precision
@@ -101,7 +101,7 @@ def test_alpha_is_carried_through_and_hidden_colours_stay(name, bits, channels):
 
 @pytest.mark.parametrize("name", ["PNG", "JPEG", "TIFF", "WebP", "AVIF", "JPEG 2000"])
 def test_wide_gamut_is_restored_as_srgb_and_written_in_its_own_space(name):
-    source = planes(8, 3)
+    source = np.rint(colours_of(P3, 3).from_srgb(0.2 + 0.6 * planes(32, 3)) * 255).astype(np.uint8)
     image = Image(source, metadata=Metadata(name, icc=P3))
     result = restored(encode_image(image, name))
     assert decode_image(result, "x").metadata.icc == P3

@@ -4,6 +4,10 @@ Models are trained on sRGB. An image with another profile is shown to the model 
 carried back (:meth:`pipcli.images.image.Image.store`). Colours that sRGB does not have lie outside [0,1] here
 and are kept: every curve goes on below 0 as the mirror image of itself, and above 1 as its formula does.
 
+What lies outside a model does not see, noise in it least of all. So the primaries in which an image is shown
+are sRGB's as far as its colours allow, and from there on towards its own (:meth:`MatrixColours.fitted`); the
+curve is sRGB's always. White and greys are the same in all of them.
+
 Profiles of three curves and a matrix (sRGB, Display P3, Adobe RGB, ProPhoto and most others) are computed
 here, those of tables by LittleCMS. Sources: ICC.1:2022 (profile 4.4) sections 9 and 10; IEC 61966-2-1.
 """
@@ -28,6 +32,10 @@ _NEAR = 1 / 255
 _FAR = 0.1
 """A profile from which colours come back further away than this, on average, makes no sense."""
 _GRID = 9
+_SLACK = 0.005
+"""Light by which a colour may lie outside [0,1] and still count as inside: black is seldom quite black."""
+_OUTSIDE = 0.01
+"""Share of an image that may lie outside the primaries in which it is shown."""
 
 _SRGB_COLORANTS = np.array(
     [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
@@ -141,6 +149,26 @@ class MatrixColours:
         if self.matrix is not None:
             light = light @ np.linalg.inv(self.matrix).T.astype(np.float32)
         return np.stack([curve.stored(light[..., i]) for i, curve in enumerate(self.curves)], axis=-1)
+
+    def fitted(self, values: Floats) -> MatrixColours:
+        """These colours, led not to sRGB but to primaries between it and their own that hold an image.
+
+        The share of sRGB's is the largest with which all of the values but `_OUTSIDE` come to lie in [0,1].
+
+        Args:
+            values: n×3 in this space, means over a few pixels each, in which noise does not count.
+        """
+        if self.matrix is None:
+            return self
+        light = np.stack([curve.light(values[:, i]) for i, curve in enumerate(self.curves)], axis=1)
+        light = np.clip(light, 0, 1).astype(np.float64)
+        there = light @ self.matrix.T
+        shares = np.ones_like(light)
+        below, above = there < -_SLACK, there > 1 + _SLACK
+        shares[below] = (light[below] + _SLACK) / (light[below] - there[below])
+        shares[above] = (1 + _SLACK - light[above]) / (there[above] - light[above])
+        share = float(np.quantile(shares.min(axis=1), _OUTSIDE))
+        return MatrixColours(self.curves, share * self.matrix + (1 - share) * np.eye(3))
 
 
 @dataclass(frozen=True)

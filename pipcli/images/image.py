@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipcli.errors import ImageError
-from pipcli.images.colour import Colours, colours_of
+from pipcli.images.colour import Colours, MatrixColours, colours_of
 from pipcli.images.transparency import filled
 
 Array = NDArray[Any]
@@ -20,6 +22,10 @@ _PEAKS = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 _ROUNDING = 1e-6
 """A change below this is rounding: a fifteenth of a step of 16 bits."""
+
+_BLOCK = 8
+_MOST_BLOCKS = 40_000
+"""Squares of pixels, and how many of them, from which the colours of an image are told."""
 
 _HIGHEST_DPI = 65535.0
 """What a JPEG can state; no device comes near."""
@@ -189,8 +195,9 @@ class Image:
     def crop_float(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
         """Rows y0 to y1 and columns x0 to x1 (ends left out) as float32 (y1-y0)×(x1-x0)×3 in [0,1].
 
-        What a model is to see: sRGB, colours outside it clipped, grey repeated to three channels. The result
-        is a copy.
+        What a model is to see: sRGB or, where the image has colours outside it, sRGB's curve on wider
+        primaries; what is still outside is clipped, and grey repeated to three channels. The result is a
+        copy.
 
         Raises:
             ValueError: the rectangle is empty or not within the image.
@@ -212,7 +219,7 @@ class Image:
         model's change. ``store(crop_float(...))`` gives the stored pixels back, whatever their profile.
 
         Args:
-            rgb: h×w×3 in sRGB; what exceeds [0,1] is clipped.
+            rgb: h×w×3 as `crop_float` gives it; what exceeds [0,1] is clipped.
             top: row of the image at which rgb begins.
             left: column at which it begins.
 
@@ -259,6 +266,24 @@ class Image:
         """The colour space of the pixels by their profile; None for sRGB and where there is no profile."""
         return colours_of(self.metadata.icc, self.channels) if self.metadata.icc else None
 
+    @cached_property
+    def _shown_as(self) -> Colours | None:
+        """The colour space of the pixels, leading to the primaries in which a model is shown them."""
+        colours = self.colours
+        return colours.fitted(self._block_means()) if isinstance(colours, MatrixColours) else colours
+
+    def _block_means(self) -> NDArray[np.float32]:
+        """Means of 8×8 pixels, n×C in [0,1], over the whole image; of large images every few blocks."""
+        size = min(_BLOCK, self.height, self.width)
+        down, across = self.height // size, self.width // size
+        step = max(1, math.ceil(math.sqrt(down * across / _MOST_BLOCKS)))
+        rows = []
+        for top in range(0, down * size, step * size):
+            band = self._unit(self.pixels[top : top + size, : across * size])
+            blocks = band.reshape(size, across, size, self.channels)[:, ::step]
+            rows.append(blocks.mean(axis=(0, 2)))
+        return np.concatenate(rows)
+
     @property
     def _may_lie_outside(self) -> bool:
         """Whether a pixel may lie outside what a model is shown."""
@@ -275,7 +300,7 @@ class Image:
         return unit
 
     def _srgb(self, unit: NDArray[np.float32]) -> NDArray[np.float32]:
-        colours = self.colours
+        colours = self._shown_as
         return unit if colours is None else colours.to_srgb(unit)
 
     def _stored(self, unit: NDArray[np.floating[Any]]) -> Array:
@@ -293,7 +318,7 @@ class Image:
         before = self._srgb(unit)
         shown = np.clip(before, 0, 1)
         after = seen + (before - shown)
-        colours = self.colours
+        colours = self._shown_as
         # Not the way back of `after` alone: tables that are not quite inverse would change what no model did.
         own = after if colours is None else unit + (colours.from_srgb(after) - colours.from_srgb(before))
         # Where one channel is almost black, gammas turn the rounding of a blend of tiles into several steps
