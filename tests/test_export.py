@@ -282,6 +282,15 @@ def test_what_does_not_go_together_is_refused(tmp_path):
             Export("model", path, format_, precision, size)
 
 
+def test_the_source_is_not_replaced(weights, tmp_path):
+    before = weights.read_bytes()
+    (tmp_path / "link.safetensors").symlink_to(weights)
+    for path in (weights, tmp_path / "link.safetensors"):
+        with pytest.raises(UsageError, match="would replace the weights"):
+            export_model(Export(str(weights), path, Format.SAFETENSORS, "fp16"))
+    assert weights.read_bytes() == before
+
+
 def test_a_target_in_no_folder_is_refused_before_anything_is_loaded(tmp_path):
     with pytest.raises(OutputError, match="nowhere"):
         export_model(Export("no such model", tmp_path / "nowhere" / "x.pt2", Format.PT2))

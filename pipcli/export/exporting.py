@@ -92,7 +92,7 @@ def export_model(export: Export, on_parity: Callable[[Parity], None] | None = No
         on_parity: told of the parity, passed or not, as soon as it is known.
 
     Raises:
-        UsageError: the packages that the format needs are not installed.
+        UsageError: the packages that the format needs are missing, or the target is the model's own file.
         ModelError: no such model, or its weights are damaged.
         OutputError: the target cannot be written.
         ExportError: the model cannot be traced, or the file does not do what it does.
@@ -103,6 +103,8 @@ def export_model(export: Export, on_parity: Callable[[Parity], None] | None = No
         raise OutputError(f"{export.target}: cannot be written: it is a folder, or lies in none")
     model = zoo.load_model(export.model)
     source = zoo.locate(export.model).path
+    if export.target.exists() and export.target.samefile(source):
+        raise UsageError(f"{export.target}: the exported file would replace the weights that it is made from")
     record = _describe(export, model, source)
     # Hidden, and with the suffix that torch asks for.
     temporary = export.target.with_name(f".pipcli-{secrets.token_hex(8)}.{export.format}")
