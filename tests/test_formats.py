@@ -18,7 +18,6 @@ from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.images import FORMATS, Image, Metadata, decode_image, encode_image
 from pipcli.images.colour import colours_of, profile_of
-from pipcli.images.exif import upright_xmp
 from pipcli.images.formats import format_named, format_of_content, format_of_name
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
@@ -157,15 +156,3 @@ def test_each_content_and_name_stands_for_one_format():
     assert len(suffixes) == len(set(suffixes))
     with pytest.raises(UsageError, match="unknown format 'gif': choose from PNG, "):
         format_named("gif")
-
-
-def test_xmp_of_a_turned_picture_contradicts_nothing():
-    packet = (
-        b'<rdf:Description tiff:Orientation="6" exif:PixelXDimension="40" exif:PixelYDimension="3000">'
-        b"<tiff:ImageWidth>40</tiff:ImageWidth><tiff:ImageLength>3000</tiff:ImageLength>"
-    )
-    assert upright_xmp(packet, 6) == (
-        b'<rdf:Description tiff:Orientation="1" exif:PixelXDimension="3000" exif:PixelYDimension="40">'
-        b"<tiff:ImageWidth>3000</tiff:ImageWidth><tiff:ImageLength>40</tiff:ImageLength>"
-    )
-    assert upright_xmp(packet, 3) == packet.replace(b'"6"', b'"1"')

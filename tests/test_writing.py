@@ -107,6 +107,9 @@ def test_floats_on_another_scale_become_whole_numbers_on_it():
     image = Image(np.array([[[-600.0], [-500.0], [500.0], [1500.0]]], np.float32), scale=(-500, 1500))
     data = encode_image(image, "PNG", Wishes(bits=8))
     np.testing.assert_array_equal(decode_image(data, "x").pixels[0, :, 0], [0, 0, 128, 255])
+    clear = Image(image.pixels, np.array([[0, 0.2, 0.6, 1]], np.float32), scale=image.scale)
+    again = decode_image(encode_image(clear, "PNG", Wishes(bits=8)), "x")
+    np.testing.assert_array_equal(again.alpha[0], [0, 51, 153, 255])
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "WebP", "AVIF", "JPEG 2000", "JPEG XL"])

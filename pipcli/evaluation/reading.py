@@ -18,10 +18,13 @@ def read_pixels(path: Path) -> Pixels:
     """H×W×C uint8, C = 1 or 3, of one file of a benchmark.
 
     Raises:
-        ImageError: the file is missing, damaged, no image, or not of 8 bits; one line that starts with the
-            path.
+        ImageError: the file is missing, damaged, no image, of several pages, or not of 8 bits; one line that
+            starts with the path.
     """
-    pixels = read_image(path).pixels
+    image = read_image(path)
+    if image.further:
+        raise ImageError(f"{path}: has {1 + len(image.further)} pages: benchmarks are measured on one")
+    pixels = image.pixels
     if pixels.dtype != np.uint8:
         raise ImageError(f"{path}: has {pixels.dtype} pixels: benchmarks are measured on 8-bit files")
     return pixels

@@ -138,7 +138,7 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
         image = replace(
             image,
             pixels=_converted(image.pixels, bits, image.scale),
-            alpha=None if image.alpha is None else _converted(image.alpha, bits, image.scale),
+            alpha=None if image.alpha is None else _converted(image.alpha, bits, (0.0, 1.0)),
             scale=(0.0, 1.0),
         )
     return replace(image, metadata=metadata), tuple(notes)
