@@ -393,3 +393,14 @@ def test_png_becomes_tiff_without_what_only_png_holds():
     again = decode_image(encode_image(image, "TIFF"), "x.tif")
     np.testing.assert_array_equal(again.pixels, image.pixels)
     assert again.metadata == Metadata("TIFF", icc=PROFILE, tiff=TiffCoding())
+
+
+def test_a_header_that_asks_for_more_than_its_tiles_hold_is_refused_at_once():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((24, 36), np.uint8), tile=(16, 16))
+    data = bytearray(buffer.getvalue())
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        place = file.pages[0].tags["ImageLength"].valueoffset
+    data[place : place + 2] = (9000).to_bytes(2, "little")
+    with pytest.raises(ImageError, match="fewer strips or tiles than its size needs"):
+        decode_image(bytes(data), "a.tif")

@@ -14,7 +14,7 @@ from pipcli.images.writing import Wishes, encode_image, write_image
 
 # The codecs log what they find odd in a file. Without any handler Python would put that on stderr, beside
 # the one line that a bad file gets; whoever configures logging still sees it.
-for _codec in ("imagecodecs", "tifffile"):
+for _codec in ("PIL", "imagecodecs", "tifffile"):
     logging.getLogger(_codec).addHandler(logging.NullHandler())
 
 __all__ = [

@@ -8,6 +8,7 @@ as 16; a palette comes out as RGB.
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -349,6 +350,9 @@ def _check_whole(page: TiffPage, size: int) -> None:
         raise ImageError("damaged TIFF: it has no strips or tiles")
     if len(page.dataoffsets) != len(page.databytecounts):
         raise ImageError("damaged TIFF: offsets and lengths of its strips do not match")
+    if len(page.dataoffsets) < math.prod(page.chunked):
+        # A header of a few bytes could else ask for gigabytes of zeros.
+        raise ImageError("damaged TIFF: it has fewer strips or tiles than its size needs")
     for tag in page.tags:
         if tag.valueoffset + tag.valuebytecount > size:
             raise ImageError("TIFF is cut short")
