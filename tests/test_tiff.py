@@ -274,6 +274,19 @@ def test_premultiplied_alpha_comes_back_exactly(dtype):
         decode_image(written(excess, photometric="rgb", extrasamples=["assocalpha"]), "x.tif")
 
 
+def test_a_channel_that_is_not_said_to_be_alpha_hides_nothing():
+    planes = smooth("uint8", 4)
+    planes[:, :20, 3] = 0
+    image = decode_image(written(planes, photometric="rgb", extrasamples=["unspecified"]), "x.tif")
+    assert image.metadata.notes == ("an extra channel that is not said to be alpha is carried through",)
+    assert image.filled() is image
+    np.testing.assert_array_equal(image.restored(image.pixels // 2).pixels, planes[:, :, :3] // 2)
+    with tifffile.TiffFile(io.BytesIO(encode_image(image))) as file:
+        np.testing.assert_array_equal(file.asarray(), planes)
+        assert file.pages[0].extrasamples == (0,)
+    assert decode_image(encode_image(image, "PNG"), "x.png").alpha is None
+
+
 def test_floats_of_any_range_are_kept_and_said_so():
     planes = np.linspace(-1000, 3000, 40 * 56 * 3, dtype=np.float32).reshape(40, 56, 3)
     image = decode_image(written(planes, photometric="rgb"), "x.tif")
@@ -356,7 +369,7 @@ def test_iptc_goes_between_jpeg_and_tiff():
         (smooth("uint8", 3).astype(np.int16), {"photometric": "rgb"}, "int16"),
         (smooth("float32", 3).astype(np.float64), {"photometric": "rgb"}, "float64"),
         (smooth("float32", 3) * np.nan, {"photometric": "rgb"}, "no finite numbers"),
-        (smooth("uint8", 4), {"photometric": "rgb", "extrasamples": ["unspecified"]}, "not said to be alpha"),
+        (smooth("uint8", 2), {"photometric": "minisblack"}, "none is said to be alpha"),
         (smooth("uint8", 5), {"photometric": "rgb"}, "5 channels"),
     ],
 )

@@ -71,6 +71,8 @@ class TiffCoding:
         quality: of JPEG, 1 to 100.
         subsampling: of JPEG's chroma, horizontal and vertical.
         premultiplied: whether colours were stored multiplied by alpha.
+        unspecified: whether the channel behind the colours was not said to be alpha, such as a selection of
+            Photoshop: it is carried through and hides nothing.
         big: whether the file was a BigTIFF.
     """
 
@@ -81,6 +83,7 @@ class TiffCoding:
     quality: int = 95
     subsampling: tuple[int, int] = (1, 1)
     premultiplied: bool = False
+    unspecified: bool = False
     big: bool = False
 
     def __post_init__(self) -> None:
@@ -247,19 +250,27 @@ class Image:
 
         To be restored in its place, so that what nobody sees is not drawn over an edge; see `restored`.
         """
-        if self.alpha is None or self.alpha.all():
-            return self
-        return replace(self, pixels=filled(self.pixels, self.alpha == 0))
+        hidden = self._hidden
+        return self if hidden is None else replace(self, pixels=filled(self.pixels, hidden))
 
     def restored(self, pixels: Array) -> Image:
         """This image with the restored pixels of :meth:`filled`, and its own under full transparency.
 
         These are put into the array that is given.
         """
-        if self.alpha is not None and not self.alpha.all():
-            hidden = self.alpha == 0
+        hidden = self._hidden
+        if hidden is not None:
             pixels[hidden] = self.pixels[hidden]
         return self.with_pixels(pixels)
+
+    @property
+    def _hidden(self) -> NDArray[np.bool_] | None:
+        """H×W, where nothing is seen; None where all is."""
+        tiff = self.metadata.tiff
+        if self.alpha is None or self.alpha.all() or (tiff is not None and tiff.unspecified):
+            return None
+        hidden: NDArray[np.bool_] = self.alpha == 0
+        return hidden
 
     @property
     def colours(self) -> Colours | None:

@@ -60,7 +60,7 @@ _JPEG, _DEFLATE, _OLD_DEFLATE = 7, 8, 32946
 _WRITTEN = (1, 5, _JPEG, _DEFLATE, 32773, 34925, 50000)
 _PREDICTED = (5, _DEFLATE, 34925, 50000)
 _SEPARATE_PLANES = 2
-_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
+_UNSPECIFIED, _ASSOCIATED_ALPHA = 0, 1
 _MASK = 4
 
 _CLASSIC_LIMIT = 2**32 - 2**26
@@ -148,7 +148,10 @@ def _write_page(file: TiffWriter, image: Image, exif: Folder | None, big: bool) 
     if image.alpha is not None:
         colours = _multiplied(planes, image.alpha) if coding.premultiplied else planes
         planes = np.concatenate([colours, image.alpha[:, :, None]], axis=2)
-    extra = None if image.alpha is None else ["assocalpha" if coding.premultiplied else "unassalpha"]
+    extra = None
+    if image.alpha is not None:
+        kinds = {coding.unspecified: "unspecified", coding.premultiplied: "assocalpha"}
+        extra = [kinds.get(True, "unassalpha")]
     # After an option that asked for more bits, JPEG cannot hold the result.
     lossy = coding.compression == _JPEG and image.alpha is None and image.pixels.dtype == np.uint8
     compression = _DEFLATE if coding.compression == _JPEG and not lossy else coding.compression
@@ -238,6 +241,8 @@ def _read_page(page: TiffPage, data: bytes, big: bool, order: str) -> Image:
         notes += ("layers in the file are left out",)
     premultiplied = bool(has_alpha and page.extrasamples[0] == _ASSOCIATED_ALPHA)
     coding, coding_notes = _coding(page, data, has_alpha, premultiplied, big)
+    if coding.unspecified:
+        notes += ("an extra channel that is not said to be alpha is carried through",)
     metadata = _metadata(page, data, big, order, (*notes, *coding_notes))
     metadata = replace(metadata, tiff=coding, lossless=page.compression != _JPEG)
     orientation = _orientation(page)
@@ -316,6 +321,7 @@ def _coding(
         quality=quality or 95,
         subsampling=subsampling,
         premultiplied=premultiplied,
+        unspecified=bool(has_alpha and page.extrasamples[0] == _UNSPECIFIED),
         big=big,
     )
     return coding, notes
@@ -338,10 +344,8 @@ def _check_kind(page: TiffPage) -> None:
     extra = page.samplesperpixel - colours
     if extra < 0 or extra > 1 or len(page.extrasamples) > 1:
         raise ImageError(f"is a TIFF of {page.samplesperpixel} channels, which is not supported")
-    if extra and (
-        not page.extrasamples or page.extrasamples[0] not in (_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA)
-    ):
-        raise ImageError("is a TIFF with an extra channel that is not said to be alpha")
+    if extra and (not page.extrasamples or (colours == 1 and page.extrasamples[0] == _UNSPECIFIED)):
+        raise ImageError("is a TIFF of two channels of which none is said to be alpha")
 
 
 def _check_whole(page: TiffPage, size: int) -> None:

@@ -131,6 +131,9 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
         notes.append(f"{format_.name} does not hold {' and '.join(lost)}, left out")
     if metadata.icc and "icc" not in format_.holds and image.colours is not None:
         raise ImageError(f"{format_.name} holds no colour profile, and the colours are not those of sRGB")
+    if format_.name != "TIFF" and metadata.tiff is not None and metadata.tiff.unspecified:
+        notes.append(f"{format_.name} holds no channel but alpha, the extra one is left out")
+        image = replace(image, alpha=None)
     if wishes.quality is not None:
         metadata = replace(metadata, quality=wishes.quality)
     if bits != has:
