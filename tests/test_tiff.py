@@ -244,6 +244,17 @@ def test_jpeg_in_tiff_keeps_its_quality_and_subsampling(quality, subsampling):
         assert np.abs(page.asarray().astype(int) - image.pixels).mean() < 4
 
 
+def test_jpeg_in_tiff_that_ends_too_early_is_refused():
+    planes = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = written(planes, photometric="rgb", compression="jpeg", rowsperstrip=32)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        start, length = file.pages[0].dataoffsets[1], file.pages[0].databytecounts[1]
+    decode_image(data, "x.tif")
+    cut = data[: start + length // 2] + b"\xff\xd9" + bytes(length - length // 2 - 2) + data[start + length :]
+    with pytest.raises(ImageError, match=r"^x\.tif: damaged JPEG: its coded data end too early$"):
+        decode_image(cut, "x.tif")
+
+
 def test_compressions_that_few_readers_know_become_deflate_and_say_so():
     source = written(smooth("uint8", 3), photometric="rgb", compression="jpegxl")
     image = decode_image(source, "x.tif")
@@ -416,4 +427,15 @@ def test_a_header_that_asks_for_more_than_its_tiles_hold_is_refused_at_once():
         place = file.pages[0].tags["ImageLength"].valueoffset
     data[place : place + 2] = (9000).to_bytes(2, "little")
     with pytest.raises(ImageError, match="fewer strips or tiles than its size needs"):
+        decode_image(bytes(data), "a.tif")
+
+
+def test_tiles_without_a_side_are_refused_in_silence():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((24, 36), np.uint8), tile=(16, 16))
+    data = bytearray(buffer.getvalue())
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        place = file.pages[0].tags["TileLength"].valueoffset
+    data[place : place + 2] = bytes(2)
+    with pytest.raises(ImageError):  # numpy's warning of a division by zero would be an error here
         decode_image(bytes(data), "a.tif")

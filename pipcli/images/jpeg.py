@@ -112,13 +112,9 @@ def read_jpeg(data: bytes, max_pixels: int) -> Image:
         raise ImageError(f"is a JPEG of {stream.bits} bits, only 8 are supported")
     if len(stream.components) not in (1, 3, 4):
         raise ImageError(f"is a JPEG of {len(stream.components)} channels, which is not supported")
-    pixels = _decoded(stream.bare())
+    pixels = _decoded_whole(stream)
     if pixels.dtype != np.uint8 or pixels.shape[:2] != (stream.height, stream.width):
         raise ImageError("damaged JPEG: the pixels do not match the header")
-    # Where coded data end too early, libjpeg fills in grey and tells nobody. Bytes behind data that are whole
-    # change nothing; behind data that are not, they become pixels.
-    if not np.array_equal(pixels, _decoded(stream.bare(_NOISE))):
-        raise ImageError("damaged JPEG: its coded data end too early")
 
     metadata = _metadata(stream)
     if len(stream.components) == 4:
@@ -127,6 +123,25 @@ def read_jpeg(data: bytes, max_pixels: int) -> Image:
     orientation = exif_orientation(metadata.exif)
     planes = turn_upright(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
     return Image(np.ascontiguousarray(planes), metadata=_upright(metadata, orientation))
+
+
+def check_whole(data: bytes) -> None:
+    """Refuse a JPEG stream whose coded data end too early; for files that hold JPEG inside.
+
+    Raises:
+        ImageError: it is so, or damaged otherwise.
+    """
+    _decoded_whole(_take_apart(data))
+
+
+def _decoded_whole(stream: _Stream) -> Array:
+    """Pixels as `_decoded` gives them, of a stream that has data for all of them."""
+    pixels = _decoded(stream.bare())
+    # Where coded data end too early, libjpeg fills in grey and tells nobody. Bytes behind data that are whole
+    # change nothing; behind data that are not, they become pixels.
+    if not np.array_equal(pixels, _decoded(stream.bare(_NOISE))):
+        raise ImageError("damaged JPEG: its coded data end too early")
+    return pixels
 
 
 def _decoded(data: bytes) -> Array:

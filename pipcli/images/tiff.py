@@ -32,7 +32,7 @@ from pipcli.images.folders import (
     read_folder,
 )
 from pipcli.images.image import Array, Image, Metadata, TiffCoding, plausible_dpi
-from pipcli.images.jpeg import quality_of_stream
+from pipcli.images.jpeg import check_whole, quality_of_stream
 from pipcli.images.limits import check_size
 from pipcli.images.photoshop import iptc_of, without_thumbnails
 
@@ -93,7 +93,7 @@ def read_tiff(data: bytes, max_pixels: int) -> Image:
                 raise ImageError("is a TIFF with a page that masks another, which is not supported")
             _check_sizes(wholes, max_pixels)
             for number, page in enumerate(wholes, start=1):
-                _check_page(page, number, len(wholes), len(data))
+                _check_page(page, number, len(wholes), data)
             images = [_read_page(page, data, file.is_bigtiff, file.byteorder) for page in wholes]
             if len(pages) > len(wholes) or any(_FURTHER_PAGES in page.tags for page in wholes):
                 images[0] = _with_note(images[0], "previews in the file are left out")
@@ -224,11 +224,11 @@ def _check_sizes(pages: list[TiffPage], max_pixels: int) -> None:
         raise ImageError(f"has {total} pixels on {len(pages)} pages, the limit is {max_pixels}")
 
 
-def _check_page(page: TiffPage, number: int, count: int, size: int) -> None:
+def _check_page(page: TiffPage, number: int, count: int, data: bytes) -> None:
     """Refuse a page that would be read wrongly; where there are several, say which."""
     try:
         _check_kind(page)
-        _check_whole(page, size)
+        _check_whole(page, data)
     except ImageError as error:
         if count == 1:
             raise
@@ -348,7 +348,7 @@ def _check_kind(page: TiffPage) -> None:
         raise ImageError("is a TIFF of two channels of which none is said to be alpha")
 
 
-def _check_whole(page: TiffPage, size: int) -> None:
+def _check_whole(page: TiffPage, data: bytes) -> None:
     """Refuse a file that ends before its strips or tiles do: tifffile would fill in zeros."""
     if not page.dataoffsets:
         raise ImageError("damaged TIFF: it has no strips or tiles")
@@ -358,11 +358,15 @@ def _check_whole(page: TiffPage, size: int) -> None:
         # A header of a few bytes could else ask for gigabytes of zeros.
         raise ImageError("damaged TIFF: it has fewer strips or tiles than its size needs")
     for tag in page.tags:
-        if tag.valueoffset + tag.valuebytecount > size:
+        if tag.valueoffset + tag.valuebytecount > len(data):
             raise ImageError("TIFF is cut short")
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if offset <= 0 or count <= 0 or offset + count > size:
+        if offset <= 0 or count <= 0 or offset + count > len(data):
             raise ImageError("TIFF is cut short")
+        if page.compression == _JPEG:
+            # Its tables, which the pieces share, stand between the marks of start and end.
+            tables = (page.jpegtables or b"\xff\xd8\xff\xd9")[:-2]
+            check_whole(tables + data[offset + 2 : offset + count])
 
 
 def _planes(page: TiffPage) -> tuple[Array, bool, tuple[str, ...]]:
