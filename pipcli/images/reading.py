@@ -6,6 +6,8 @@ import os
 import stat
 from dataclasses import replace
 
+import numpy as np
+
 from pipcli.errors import ImageError
 from pipcli.images.colour import problem_of
 from pipcli.images.dicom import is_dicom
@@ -63,7 +65,9 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     if not format_.available:
         raise ImageError(f"{name}: {format_.name} cannot be read, the codec is not installed")
     try:
-        return _with_colour_note(format_.read(data, max_pixels))
+        # Damaged headers make tifffile divide by zero, which numpy would say on stderr.
+        with np.errstate(all="ignore"):
+            return _with_colour_note(format_.read(data, max_pixels))
     except ImageError as error:
         # Codecs' own words may have several lines.
         raise ImageError(f"{name}: {' '.join(str(error).split())}") from error
