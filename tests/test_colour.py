@@ -184,6 +184,8 @@ def test_srgb_needs_no_conversion(icc):
         (GAMMA_P3[:300], 3, "it is damaged"),
         (parametric(GAMMA_P3, 9, 1.0), 3, "its curves are of an unknown kind"),
         (parametric(GAMMA_P3, 0, 0.0), 3, "its curves do not rise"),
+        (parametric(GAMMA_P3, 0, 30000.0), 3, "its curves make no sense"),
+        (parametric(GAMMA_P3, 3, 2.4, 1.0, 25000.0, 0.1, 0.1), 3, "its curves make no sense"),
     ],
 )
 def test_profiles_that_cannot_be_used_are_said_to_be_so(icc, channels, problem):

@@ -32,6 +32,8 @@ _NEAR = 1 / 255
 _FAR = 0.1
 """A profile from which colours come back further away than this, on average, makes no sense."""
 _GRID = 9
+_STEEPEST = 20.0
+"""Largest gamma or slope of a curve that is taken for one."""
 _SLACK = 0.005
 """Light by which a colour may lie outside [0,1] and still count as inside: black is seldom quite black."""
 _OUTSIDE = 0.01
@@ -339,6 +341,8 @@ def _curve(tag: bytes) -> Curve | SampledCurve:
         return Curve(g)
     a, b = rest[:2]
     _positive(a)
+    if max(map(abs, rest)) > _STEEPEST:
+        raise ValueError("its curves make no sense")
     if kind == 1:
         return Curve(g, a, b, d=-b / a)
     if kind == 2:
@@ -347,8 +351,11 @@ def _curve(tag: bytes) -> Curve | SampledCurve:
 
 
 def _positive(value: float) -> float:
+    """A gamma or slope, as real profiles have it."""
     if value <= 0:
         raise ValueError("its curves do not rise")
+    if not 1 / _STEEPEST <= value <= _STEEPEST:
+        raise ValueError("its curves make no sense")
     return value
 
 
