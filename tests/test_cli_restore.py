@@ -533,3 +533,32 @@ def test_a_report_of_many_files_shows_some_of_them(folder, monkeypatch):
     assert page.count("<article class=card") == 3
     assert "9 more restored files are in the table" in page
     assert page.count("<tr data-state='restored'") == 12
+
+
+def test_odd_names_are_restored_and_told(folder, capsys):
+    names = [
+        "new\nline.png",
+        "\x1b[31mred.png",
+        "'quo\"te'.png",
+        " spaces .png",
+        "-dash.png",
+        "{stem}%s*?.png",
+        "é" * 125 + "x.png",  # 255 bytes
+        os.fsdecode(b"\xff\xfe\x80.png"),
+        "\u202etxt.png",
+    ]
+    for name in names:
+        save(f"odd/{name}")
+    Path("odd/bad\n\x1b[0m.png").write_text("I am a text")
+    assert main(["restore", "odd", "out", "--task", "denoise", "--json", "--report", "page.html"]) == 3
+    out, err = capsys.readouterr()
+    assert files("out") == set(names)
+    assert [json.loads(line)["input"] for line in out.splitlines() if json.loads(line)["error"] is None] == [
+        str(path) for path in sorted((Path("odd", name) for name in names), key=os.fsencode)
+    ]
+    assert err.count("\n") == len([line for line in err.splitlines() if line.startswith("pipcli: ")])
+    assert "\x1b" not in err + out + Path("page.html").read_text()
+    assert main(["restore", "odd", "out", "--task", "denoise", "--dry-run"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    assert main(["restore", "odd", "out", "--task", "denoise", "--quiet"]) == 3
+    assert files("out") == set(names)

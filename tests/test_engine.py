@@ -254,7 +254,7 @@ def test_a_gpu_stays_near_the_cpu_and_repeats_itself(prompted, name):
         ([torch.float16, torch.bfloat16], [torch.float16, torch.bfloat16, torch.float32], Precision.FP32),
     ],
 )
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 6e4, -17.0])
 def test_a_tile_that_is_not_finite_is_redone_in_wider_precisions(bad, tried, came_from, value):
     model, image = Overflowing(*bad, value=value), picture(20, 20)
     redone = []
@@ -279,8 +279,17 @@ def test_only_the_bad_tiles_are_redone():
     np.testing.assert_array_equal(restored.pixels, pixels)
 
 
-def test_not_finite_in_fp32_either_is_an_error_of_that_image():
-    model = Overflowing(torch.bfloat16, torch.float32)
+def test_what_lies_moderately_outside_is_clipped_and_not_redone():
+    redone = []
+    model = Overflowing(torch.bfloat16, value=15.0)
+    restored = Restorer(model, CPU, Precision.BF16).restore(picture(20, 20), OMEGA, on_redo=redone.append)
+    assert redone == []
+    assert (restored.pixels[0, 0] == 255).all()
+
+
+@pytest.mark.parametrize("value", [math.nan, 1e9])
+def test_not_finite_in_fp32_either_is_an_error_of_that_image(value):
+    model = Overflowing(torch.bfloat16, torch.float32, value=value)
     with pytest.raises(ImageError, match="not finite"):
         Restorer(model, CPU, Precision.BF16).restore(picture(9, 9), OMEGA)
     assert model.calls == [torch.bfloat16, torch.float32]

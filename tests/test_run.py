@@ -195,7 +195,7 @@ def test_redone_tiles_are_counted_and_told(tmp_path, restorer):
     assert (summary.redone, summary.exit_code) == (1, 0)
     assert [outcome.redone for outcome in outcomes] == [0, 1]
     assert outcomes[0].warnings == ()
-    assert outcomes[1].warnings == ("1 result not finite in bf16, redone in fp32",)
+    assert outcomes[1].warnings == ("1 result not finite or absurd in bf16, redone in fp32",)
     assert level_of(tmp_path / "out" / "b.png") == 255 - Inverse.bad
 
 

@@ -345,7 +345,8 @@ class _Stages:
         if work.redone:
             precisions = " and ".join(sorted({str(redo.precision) for redo in work.redone}))
             results = "1 result" if len(work.redone) == 1 else f"{len(work.redone)} results"
-            work.warnings.append(f"{results} not finite in {self.restorer.precision}, redone in {precisions}")
+            first = self.restorer.precision
+            work.warnings.append(f"{results} not finite or absurd in {first}, redone in {precisions}")
 
     def finish(self, work: _Work) -> None:
         """Encode, note and write what was restored; note failures too."""

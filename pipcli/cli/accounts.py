@@ -62,7 +62,7 @@ def tell_summary(
         say(f"left alone: {passed_over(plan)}")
     say(f"{account(summary, plan)} in {duration(summary.seconds)}, {setting}")
     if summary.redone:
-        say(f"{summary.redone} results were not finite at first, computed again in more bits")
+        say(f"{summary.redone} results were not finite or absurd at first, computed again in more bits")
 
 
 def account(summary: Summary, plan: Plan) -> str:

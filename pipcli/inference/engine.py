@@ -16,7 +16,7 @@ from pipcli.degradations import Degradation
 from pipcli.errors import DeviceError, UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision, computing_in
-from pipcli.inference.guard import finite
+from pipcli.inference.guard import ABSURD, finite
 from pipcli.inference.tiling import Tile, Tiling
 from pipcli.models.backbone import ImagePrompts, PromptSurvey, RestorationModel
 
@@ -27,7 +27,7 @@ DEFAULT_HALO = 32
 
 @dataclass(frozen=True)
 class Redo:
-    """What was not finite at first, and the precision in which it was.
+    """What was not finite, or absurd, at first, and the precision in which it was.
 
     Attributes:
         tile: the tile; None for what the image's tiles have in common.
@@ -87,7 +87,7 @@ class Restorer:
 
         Raises:
             UsageError: ω or the strength does not fit.
-            ImageError: the model's output is not finite in any precision.
+            ImageError: the model's output is not finite, or absurd, in any precision.
             DeviceError: out of memory.
         """
         if len(omega) != len(self.degradations):
@@ -164,7 +164,7 @@ class Restorer:
                     y = cast(RestorationModel, self.model).restore_tile(x, prompts, rows.start, columns.start)
                 return y.float()
 
-        y, precision = finite(forward, lambda result: [result], self.precision, self.device)
+        y, precision = finite(forward, lambda result: [result], self.precision, self.device, ABSURD)
         if precision is not self.precision and on_redo is not None:
             on_redo(Redo(tile, precision))
         y = torch.lerp(x, y.clamp(0, 1), strength)
