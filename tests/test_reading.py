@@ -78,6 +78,17 @@ def test_a_message_is_one_line_whatever_the_name(tmp_path):
     assert str(caught.value).isprintable()
 
 
+def test_what_a_codec_says_becomes_one_line(photo, monkeypatch):
+    def fail(*_):
+        raise ImageError("damaged:\n  strip \x07\u200e1")
+
+    talkative = replace(FORMATS[0], read=fail)
+    monkeypatch.setattr(reading, "format_of_content", lambda _: talkative)
+    with pytest.raises(ImageError) as caught:
+        read_image(photo)
+    assert str(caught.value) == f"{photo}: damaged: strip \\x07\\u200e1"
+
+
 def test_the_limit_of_pixels_is_passed_on(photo):
     assert read_image(photo, max_pixels=24).width == 6
     with pytest.raises(ImageError, match=r"photo\.png: has 6×4 pixels, the limit is 23"):

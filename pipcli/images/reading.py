@@ -14,7 +14,7 @@ from pipcli.images.dicom import is_dicom
 from pipcli.images.formats import describe_stranger, format_of_content
 from pipcli.images.image import Image
 from pipcli.images.limits import MAX_PIXELS
-from pipcli.images.naming import shown
+from pipcli.images.naming import one_line, shown
 
 _HEAD = 132
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -69,8 +69,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         with np.errstate(all="ignore"):
             return _with_colour_note(format_.read(data, max_pixels))
     except ImageError as error:
-        # Codecs' own words may have several lines.
-        raise ImageError(f"{name}: {' '.join(str(error).split())}") from error
+        raise ImageError(f"{name}: {one_line(str(error))}") from error
     except MemoryError as error:
         raise ImageError(f"{name}: does not fit into memory") from error
 
