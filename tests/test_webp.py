@@ -2,6 +2,7 @@
 
 import io
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -115,3 +116,9 @@ def test_grey_pictures_are_held_as_grey(lossless):
     image = decode_image(encode_image(grey), "x.webp")
     assert image.channels == 1
     assert opened(encode_image(image)).mode == "RGB"
+
+
+def test_profiles_of_grey_are_not_put_to_rgb():
+    icc = bytes(imagecodecs.cms_profile("gray", whitepoint=(0.3457, 0.3585, 1.0), gamma=1.0))
+    with pytest.raises(ImageError, match="WebP knows no grey, and the image has a profile of grey"):
+        encode_image(Image(PLANES[:, :, :1], metadata=Metadata(icc=icc)), "WebP")

@@ -15,6 +15,6 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message as one printable line: codecs' words may have several, and quote what a damaged file holds."""
+    """A message as one printable line: a codec's may have several, and quote what a damaged file holds."""
     line = " ".join(text.split())
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)

@@ -59,7 +59,8 @@ def read_webp(data: bytes, max_pixels: int) -> Image:
     orientation = exif_orientation(exif)
     planes = turn_upright(planes, orientation)
     spread = np.ptp(planes[:, :, :3], axis=2).max()
-    grey = spread <= (0 if b"VP8L" in chunks else _LOSSY_SPREAD)
+    # A profile in a WebP is one of RGB, which grey pixels of other formats could not have.
+    grey = b"ICCP" not in chunks and spread <= (0 if b"VP8L" in chunks else _LOSSY_SPREAD)
     return Image(
         pixels=np.ascontiguousarray(planes[:, :, 1:2] if grey else planes[:, :, :3]),
         alpha=np.ascontiguousarray(planes[:, :, 3]) if planes.shape[2] == 4 else None,
@@ -87,6 +88,11 @@ def encode_webp(image: Image) -> bytes:
         raise ImageError(
             f"WebP holds at most {_LONGEST_SIDE} pixels a side, not {image.width}×{image.height}"
         )
+    icc = image.metadata.icc
+    if icc is not None and icc[16:20] == b"GRAY":
+        if image.colours is not None:
+            raise ImageError("WebP knows no grey, and the image has a profile of grey")
+        icc = None
     planes = image.pixels if image.channels == 3 else np.repeat(image.pixels, 3, axis=2)
     if image.alpha is not None:
         planes = np.dstack([planes, image.alpha])
@@ -98,7 +104,7 @@ def encode_webp(image: Image) -> bytes:
         lossless=metadata.lossless and metadata.quality is None,
         quality=metadata.quality or QUALITY,
         exact=True,  # else the colours below full transparency are lost
-        icc_profile=metadata.icc or b"",
+        icc_profile=icc or b"",
         exif=metadata.exif or b"",
         xmp=metadata.xmp or b"",
     )
