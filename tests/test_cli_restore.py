@@ -369,6 +369,20 @@ def test_interrupted_once_it_finishes_the_file_in_hand(many, monkeypatch, capfd,
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_before_the_first_file(many, monkeypatch, number):
+    def load(name: str) -> nn.Module:
+        signal.raise_signal(number)
+        return Dimming()
+
+    monkeypatch.setattr(zoo, "load_model", load)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["restore", "many", "out", "--task", "denoise"]) == 130
+    assert main(["restore", "in/a.png", "-", "--task", "denoise"]) == 130
+    assert not Path("out").exists()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_interrupted_twice_it_stops_at_once(many, monkeypatch):
     signalling(monkeypatch, 2, signal.SIGINT, signal.SIGINT)
     assert main(["restore", "many", "out", "--task", "denoise"]) == 130

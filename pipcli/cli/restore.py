@@ -12,7 +12,7 @@ import typer
 
 from pipcli import __version__
 from pipcli.cli.accounts import account, duration, files, outcome_line, progress_bar, tell_plan, tell_summary
-from pipcli.cli.interrupts import deferred_interrupts
+from pipcli.cli.interrupts import deferred_interrupts, terminated_like_interrupted
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, PrecisionName
 from pipcli.cli.report import ReportBook, check_report
@@ -157,6 +157,7 @@ def restore(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:
     """Restore images and folders of images."""
+    context.with_resource(terminated_like_interrupted())
     if not 0 <= strength <= 1:
         raise UsageError(f"--strength is {strength}: it must be from 0 to 1")
     if sigma_hu is not None and not 0 < sigma_hu < math.inf:
