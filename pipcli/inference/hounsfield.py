@@ -121,8 +121,8 @@ def restore_values(
         if not (share * weight).any():
             continue
         shown = contrast.shown
-        before = np.clip((values - shown.low) / shown.width, 0.0, 1.0)
-        before = np.where(padded, 0.0, before).astype(np.float32)
+        clipped = np.clip((values - shown.low) / shown.width, 0.0, 1.0)
+        before = np.where(padded, 0.0, clipped).astype(np.float32)
         change += share * shown.width * (denoise(before).astype(np.float64) - before)
     change -= local_mean(change, weight)
     weight *= feather(values + change, window, FEATHER)
