@@ -102,8 +102,9 @@ def test_lossy_files_stay_near_and_keep_their_subsampling():
 
 
 def recoded(primaries: int, transfer: int) -> bytes:
-    planes = smooth("uint8", 3)
-    return bytes(imagecodecs.avif_encode(planes, level=100, primaries=primaries, transfer=transfer))
+    data = bytes(imagecodecs.avif_encode(smooth("uint8", 3), level=100))
+    at = data.index(b"colrnclx") + 8
+    return data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
 
 
 def test_colours_given_as_numbers_become_a_profile():
@@ -112,6 +113,8 @@ def test_colours_given_as_numbers_become_a_profile():
     found = colours_of(image.metadata.icc, 3).to_srgb(np.array([[[1.0, 0.0, 0.0]]], np.float32))
     np.testing.assert_allclose(found, [[[1.0930, -0.2267, -0.1501]]], atol=0.004)
     assert decode_image(recoded(1, 13), "x.avif").metadata.icc is None
+    plain = encode_image(Image(smooth("uint8", 3), metadata=Metadata("AVIF")))
+    assert plain[plain.index(b"colrnclx") + 8 :][:4] == b"\0\x01\0\x0d"
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
