@@ -228,6 +228,7 @@ REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
         7,
         "file is no folder",
     ),
+    "no pixels": (["in", "out", "--max-pixels", "0", "--task", "denoise"], 2, "--max-pixels is 0"),
     "no list": (["out", "--files0-from", "none", "--task", "denoise"], 2, "none: the list cannot be read"),
     "several files to a file": (
         ["in/a.png", "in", "there.png", "--task", "denoise"],
@@ -576,3 +577,13 @@ def test_odd_names_are_restored_and_told(folder, capsys):
     assert "\x1b" not in capsys.readouterr().out
     assert main(["restore", "odd", "out", "--task", "denoise", "--quiet"]) == 3
     assert files("out") == set(names)
+
+
+def test_images_beyond_the_limit_are_refused(folder, monkeypatch, capfd):
+    save("in/a.png")
+    assert main(["restore", "in/a.png", "out/", "--task", "denoise", "--max-pixels", "383"]) == 4
+    assert "in/a.png: has 24×16 pixels, the limit is 383" in capfd.readouterr().err
+    assert main(["restore", "in/a.png", "out/", "--task", "denoise", "--max-pixels", "384"]) == 0
+    piped(monkeypatch, Path("in/a.png").read_bytes())
+    assert main(["restore", "-", "-", "--task", "denoise", "--max-pixels", "383"]) == 4
+    assert "standard input: has 24×16 pixels, the limit is 383" in capfd.readouterr().err

@@ -17,7 +17,7 @@ from pipcli.batch.pipeline import Limits, overlapped
 from pipcli.batch.plan import Job, Plan
 from pipcli.batch.slices import DicomOptions, Treatment, incomplete_series, series_id, treat_dicom
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError, UsageError
-from pipcli.images import Image, decode_image
+from pipcli.images import MAX_PIXELS, Image, decode_image
 from pipcli.images.atomic import write_bytes
 from pipcli.images.naming import shown
 from pipcli.images.reading import read_content
@@ -177,6 +177,7 @@ def run_plan(
     keeping: Keeping | None = None,
     wishes: Wishes | None = None,
     on_pictures: Callable[[Job, Image, Image], None] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Summary:
     """Restore every file of a plan.
 
@@ -192,6 +193,7 @@ def run_plan(
         wishes: how files are to be written; None as their sources were.
         on_pictures: given each restored image that is no DICOM, before and after, in a thread that writes;
             what it raises is lost.
+        max_pixels: larger images are refused before they are decoded.
 
     Reading and writing overlap with computing. What concerns the whole run (no space or right to write, out
     of memory on the device) stops it, and what else goes wrong with a file is that file's outcome: this
@@ -200,7 +202,9 @@ def run_plan(
     if dicom is None and any(job.dicom for job in plan.jobs):
         raise ValueError("the plan holds DICOM files: say what is done with them")
     start = time.monotonic()
-    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping, wishes or Wishes(), on_pictures)
+    stages = _Stages(
+        restorer, tuple(omega), strength, dicom, keeping, wishes or Wishes(), on_pictures, max_pixels
+    )
     tally = _Tally()
     stopped_by: PipcliError | None = None
 
@@ -289,6 +293,7 @@ class _Stages:
     keeping: Keeping | None
     wishes: Wishes
     on_pictures: Callable[[Job, Image, Image], None] | None = None
+    max_pixels: int = MAX_PIXELS
 
     def finished(self, job: Job) -> bool:
         """Whether `load` would find the file's output there."""
@@ -320,7 +325,7 @@ class _Stages:
             work.sha256 = hash_bytes(content)
             self._look_back(work)
             if not work.kept:
-                work.image = decode_image(content, shown(job.source))
+                work.image = decode_image(content, shown(job.source), max_pixels=self.max_pixels)
                 work.warnings.extend(work.image.metadata.notes)
         return work
 

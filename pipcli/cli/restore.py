@@ -124,6 +124,12 @@ def restore(
         int | None,
         typer.Option(metavar="8|16|32", help="Bits a channel of what is written.", show_default=False),
     ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="COUNT", help="Refuse larger images; 500 million by default.", show_default=False
+        ),
+    ] = None,
     in_place: Annotated[
         bool,
         typer.Option("--in-place", help="Replace the inputs, each once the new file is whole; no OUT."),
@@ -162,6 +168,8 @@ def restore(
         raise UsageError(f"--strength is {strength}: it must be from 0 to 1")
     if sigma_hu is not None and not 0 < sigma_hu < math.inf:
         raise UsageError(f"--sigma-hu is {sigma_hu}: it must be above 0")
+    if max_pixels is not None and max_pixels < 1:
+        raise UsageError(f"--max-pixels is {max_pixels}: it must be at least 1")
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other")
     if in_place and (name or skip_existing or format_name):
@@ -192,6 +200,7 @@ def restore(
     from pipcli.batch.shards import parse_shard
     from pipcli.batch.slices import DicomOptions, require_denoising
     from pipcli.batch.zips import unpacked
+    from pipcli.images import MAX_PIXELS
     from pipcli.images.dicom_windows import parse_window
     from pipcli.images.writing import Wishes
 
@@ -228,7 +237,9 @@ def restore(
     setting = f"{model} on {where.type} in {restorer.precision}"
     if target is not None and streaming:
         try:
-            notes = restore_stream(words[0], target, restorer, omega, strength, wishes)
+            notes = restore_stream(
+                words[0], target, restorer, omega, strength, wishes, max_pixels or MAX_PIXELS
+            )
         except ImageError as error:
             complain(str(error))
             raise typer.Exit(ALL_FAILED) from None
@@ -278,7 +289,19 @@ def restore(
             advance()
 
         pictures = None if book is None else book.add_pictures
-        summary = run_plan(plan, restorer, omega, strength, take, stopping, dicom, keeping, wishes, pictures)
+        summary = run_plan(
+            plan,
+            restorer,
+            omega,
+            strength,
+            take,
+            stopping,
+            dicom,
+            keeping,
+            wishes,
+            pictures,
+            max_pixels or MAX_PIXELS,
+        )
     tell_summary(summary, plan, setting, warnings, quiet)
     if book is not None and report is not None:
         facts = (

@@ -40,7 +40,13 @@ def check_stream(source: str, target: str, overwrite: bool) -> None:
 
 
 def restore_stream(
-    source: str, target: str, restorer: Restorer, omega: Sequence[float], strength: float, wishes: Wishes
+    source: str,
+    target: str,
+    restorer: Restorer,
+    omega: Sequence[float],
+    strength: float,
+    wishes: Wishes,
+    max_pixels: int,
 ) -> tuple[str, ...]:
     """Restore one image from stdin or a file, to stdout or a file.
 
@@ -61,7 +67,7 @@ def restore_stream(
     content = sys.stdin.buffer.read() if source == STREAM else read_content(source)
     if is_dicom(content):
         raise ImageError(f"{name}: is DICOM, which is restored from file to file")
-    image = decode_image(content, name)
+    image = decode_image(content, name, max_pixels=max_pixels)
     try:
         restored = restorer.restore(image, omega, strength)
     except ImageError as error:
