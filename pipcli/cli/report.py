@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pipcli.images import Image
     from pipcli.reports.restored import FileRecord, Pair
 
-MOST_PICTURES = 400
-"""Files that the page shows with pictures, spread evenly over the plan: a page has to open in a browser."""
+MOST_PICTURES = 200
+"""Files that the page shows with pictures, spread evenly over the plan: some 40 MB, which a browser opens."""
 
 
 class ReportBook:

@@ -19,7 +19,7 @@ THUMBNAIL = 512
 """Longest side of a picture on the page, in pixels."""
 DETAIL = (320, 480)
 """Rows and columns of the part that is shown pixel for pixel."""
-_QUALITY = 88
+_QUALITY = 82
 
 
 @dataclass(frozen=True)
