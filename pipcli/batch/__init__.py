@@ -1,1 +1,1 @@
-"""Whole runs: which files become which, and restoring them one after the other."""
+"""Whole runs: which files become which, which of them are done already, and restoring the rest."""
