@@ -38,7 +38,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="0000000000000000000000000000000000000000000000000000000000000000",
+        sha256="4a34a358aafb0dd047a7ebbb8533114b25ab842e4c6e08f4ef37acf59084a58b",
         summary="flagship, all five degradations",
     ),
 }
