@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipcli.cli.messages import say
-from pipcli.cli.options import DeviceName, PrecisionName
+from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption, TileOption
 from pipcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,15 +55,9 @@ def bench(
     ] = None,
     runs: Annotated[int, typer.Option(help="Timed runs; their median counts. 0 only counts.")] = 5,
     warmup: Annotated[int, typer.Option(help="Runs before these.")] = 2,
-    device: Annotated[
-        DeviceName, typer.Option(help="Where to compute; auto is the first there of cuda, mps, cpu.")
-    ] = DeviceName.AUTO,
-    precision: Annotated[
-        PrecisionName, typer.Option(help="auto is the fastest that stays within 50 dB of fp32 there.")
-    ] = PrecisionName.AUTO,
-    tile: Annotated[
-        int, typer.Option(metavar="PIXELS", help="Largest side computed at once, its margins counted.")
-    ] = 512,
+    device: DeviceOption = DeviceName.AUTO,
+    precision: PrecisionOption = PrecisionName.AUTO,
+    tile: TileOption = 512,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each model.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:

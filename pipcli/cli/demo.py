@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipcli.cli.messages import say
-from pipcli.cli.options import DeviceName
+from pipcli.cli.options import DeviceName, DeviceOption
 from pipcli.degradations import TASKS, omega_vector, parse_task
 from pipcli.errors import UsageError
 
@@ -76,9 +76,7 @@ def demo(
     model: Annotated[
         str | None, typer.Option(help="A name that `pipcli models` lists, or a .safetensors file.")
     ] = None,
-    device: Annotated[
-        DeviceName, typer.Option(help="Where to compute; auto is the first there of cuda, mps, cpu.")
-    ] = DeviceName.AUTO,
+    device: DeviceOption = DeviceName.AUTO,
 ) -> None:
     """Degrade and restore five photographs, side by side."""
     photos = photo_folder()

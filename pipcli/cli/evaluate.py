@@ -26,7 +26,7 @@ from pipcli.cli.benchmark_output import (
 from pipcli.cli.ct_benchmark import DEFAULT_WINDOW, PREFIX, parse_ct, run_ct
 from pipcli.cli.interrupts import deferred_interrupts
 from pipcli.cli.messages import complain, say
-from pipcli.cli.options import DeviceName, PrecisionName
+from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption
 from pipcli.degradations import parse_task
 from pipcli.errors import UsageError
 
@@ -114,12 +114,8 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[
-        DeviceName, typer.Option(help="Where to compute; auto is the first there of cuda, mps, cpu.")
-    ] = DeviceName.AUTO,
-    precision: Annotated[
-        PrecisionName, typer.Option(help="auto is the fastest that stays within 50 dB of fp32 there.")
-    ] = PrecisionName.AUTO,
+    device: DeviceOption = DeviceName.AUTO,
+    precision: PrecisionOption = PrecisionName.AUTO,
     tile: Annotated[
         int, typer.Option(metavar="PIXELS", help="Images of longer sides are cut; papers measure whole ones.")
     ] = 2048,

@@ -14,7 +14,7 @@ from pipcli import __version__
 from pipcli.cli.accounts import account, duration, files, outcome_line, progress_bar, tell_plan, tell_summary
 from pipcli.cli.interrupts import deferred_interrupts, terminated_like_interrupted
 from pipcli.cli.messages import complain, say
-from pipcli.cli.options import DeviceName, PrecisionName
+from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption, TileOption
 from pipcli.cli.report import ReportBook, check_report
 from pipcli.cli.stream import STREAM, check_stream, restore_stream
 from pipcli.degradations import omega_vector, parse_task
@@ -49,15 +49,9 @@ def restore(
     model: Annotated[
         str, typer.Option(help="A name that `pipcli models` lists, or a .safetensors file.")
     ] = DEFAULT_MODEL,
-    device: Annotated[
-        DeviceName, typer.Option(help="Where to compute; auto is the first there of cuda, mps, cpu.")
-    ] = DeviceName.AUTO,
-    precision: Annotated[
-        PrecisionName, typer.Option(help="auto is the fastest that stays within 50 dB of fp32 there.")
-    ] = PrecisionName.AUTO,
-    tile: Annotated[
-        int, typer.Option(metavar="PIXELS", help="Largest side computed at once, its margins counted.")
-    ] = 512,
+    device: DeviceOption = DeviceName.AUTO,
+    precision: PrecisionOption = PrecisionName.AUTO,
+    tile: TileOption = 512,
     strength: Annotated[
         float,
         typer.Option(

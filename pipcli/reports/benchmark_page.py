@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -25,27 +24,12 @@ from pipcli.reports.benchmark import (
     line_cells,
     overview,
 )
+from pipcli.reports.page import self_contained_page
 
 
 def benchmark_page(report: BenchmarkReport) -> str:
     """The report as one HTML file: tables, scatter plots, and cases that can be zoomed."""
-    style, script = (
-        files("pipcli.reports").joinpath(name).read_text(encoding="utf-8")
-        for name in ("benchmark.css", "benchmark.js")
-    )
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en">',
-            '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-            f"<title>{escape(report.title)}</title>",
-            f"<style>{style}</style></head>",
-            f"<body><main><h1>{escape(report.title)}</h1>",
-            *_page_body(report),
-            f"</main><script>{script}</script></body></html>",
-            "",
-        ]
-    )
+    return self_contained_page(report.title, "benchmark", _page_body(report))
 
 
 def _page_body(report: BenchmarkReport) -> Iterator[str]:

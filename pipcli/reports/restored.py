@@ -7,13 +7,13 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from pipcli.images import Image
+from pipcli.reports.page import self_contained_page
 
 THUMBNAIL = 512
 """Longest side of a picture on the page, in pixels."""
@@ -105,23 +105,7 @@ def _webp(pixels: NDArray[np.float32]) -> bytes:
 
 def restored_page(report: RestoredReport) -> str:
     """The report as one HTML file that needs nothing beside it."""
-    style, script = (
-        files("pipcli.reports").joinpath(name).read_text(encoding="utf-8")
-        for name in ("restored.css", "restored.js")
-    )
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en">',
-            '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-            f"<title>{escape(report.title)}</title>",
-            f"<style>{style}</style></head>",
-            f"<body><main><h1>{escape(report.title)}</h1>",
-            *_body(report),
-            f"</main><script>{script}</script></body></html>",
-            "",
-        ]
-    )
+    return self_contained_page(report.title, "restored", _body(report))
 
 
 def _body(report: RestoredReport) -> Iterator[str]:
