@@ -184,7 +184,7 @@ def _encode(syntax: UID, frame: NDArray[Any], bits: int) -> bytes:
         return imagecodecs.ljpeg_encode(frame, bitspersample=bits)
     if syntax in (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K):
         return imagecodecs.htj2k_encode(frame)
-    raise NotImplementedError(syntax.name)
+    raise ValueError(f"no encoder for {syntax.name}")
 
 
 def _encapsulate(dataset: Dataset, frames: list[bytes]) -> None:
