@@ -28,6 +28,7 @@ from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import load_checkpoint, save_checkpoint
 from pipcli.training.data import BatchMaker, load_photographs
 from pipcli.training.losses import fft_l1
+from pipcli.training.optimiser import make_optimisers, moments_of
 from pipcli.training.recipe import Optimiser, Recipe
 from pipcli.training.validation import make_validation, validate
 
@@ -104,9 +105,7 @@ def train(
     names = [name for name, _ in model.named_parameters()]
     parameters: list[Tensor] = list(model.parameters())
     average = [parameter.detach().clone() for parameter in parameters]
-    optimiser = torch.optim.AdamW(
-        parameters, betas=recipe.optimiser.betas, weight_decay=recipe.optimiser.weight_decay
-    )
+    optimisers = make_optimisers(parameters, recipe.optimiser)
     photographs, held_out = load_photographs(data, device, max(stage.crop for stage in recipe.stages))
     batches = BatchMaker(photographs, model.degradations, recipe.data, SynthesisRanges())
     sets = make_validation(held_out, model.degradations) if rank == 0 else {}
@@ -114,7 +113,7 @@ def train(
     step, minutes_before, best = 0, 0.0, -math.inf
     if resume:
         tensors, state = load_checkpoint(out)
-        _restore(tensors, names, parameters, average, optimiser)
+        _restore(tensors, names, parameters, average, optimisers)
         step, minutes_before, best = state["step"], state["minutes"], state["best"]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +135,7 @@ def train(
     def save() -> dict[str, float]:
         """Write the checkpoint, and return its state."""
         state = {"step": step, "minutes": minutes(), "best": best}
-        save_checkpoint(out, _collect(names, parameters, average, optimiser), state)
+        save_checkpoint(out, _collect(names, parameters, average, optimisers), state)
         return state
 
     def keep(loss: float, rate: float, speed: float) -> dict[str, Any]:
@@ -178,8 +177,9 @@ def train(
             # Every step draws from a seed of its own: a resumed run goes on as if never interrupted.
             batch = batches.make(stage, seed_of(recipe.seed, step, rank))
             rate = learning_rate_at(recipe.optimiser, step, now_done)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
             inputs = batch.inputs.to(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
                 output = trained(inputs, batch.omega)
@@ -189,7 +189,7 @@ def train(
                 loss = loss + recipe.loss.fft * fft_l1(output, batch.targets)
             if recipe.loss.decoupling:
                 loss = loss + recipe.loss.decoupling * decoupling_loss(model)
-            optimiser.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(parameters, recipe.optimiser.clip)
             # A non-finite gradient would spoil the weights for good; on a GPU the test must not wait for it.
@@ -197,7 +197,8 @@ def train(
                 if parameter.grad is not None:
                     parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
             loss_sum += torch.where(norm.isfinite(), loss.detach(), 0)
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
             decay = min(recipe.optimiser.ema, (1 + step) / (10 + step))
             with torch.no_grad():
                 torch._foreach_lerp_(average, parameters, 1 - decay)
@@ -284,15 +285,17 @@ def _initialise(model: RestorationModel, path: Path) -> None:
 
 
 def _collect(
-    names: list[str], parameters: list[Tensor], average: list[Tensor], optimiser: torch.optim.Optimizer
+    names: list[str],
+    parameters: list[Tensor],
+    average: list[Tensor],
+    optimisers: list[torch.optim.Optimizer],
 ) -> dict[str, Tensor]:
     """All tensors of a checkpoint, by name."""
     tensors: dict[str, Tensor] = {}
+    moments = {parameter: kept for optimiser in optimisers for parameter, kept in optimiser.state.items()}
     for name, parameter, mean in zip(names, parameters, average, strict=True):
-        moments = optimiser.state[parameter]
         tensors |= {f"model.{name}": parameter, f"average.{name}": mean}
-        if moments:
-            tensors |= {f"{key}.{name}": moments[key] for key in ("exp_avg", "exp_avg_sq", "step")}
+        tensors |= {f"{kind}.{name}": moment for kind, moment in moments.get(parameter, {}).items()}
     return tensors
 
 
@@ -301,7 +304,7 @@ def _restore(
     names: list[str],
     parameters: list[Tensor],
     average: list[Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimisers: list[torch.optim.Optimizer],
 ) -> None:
     """The inverse of :func:`_collect`.
 
@@ -309,15 +312,15 @@ def _restore(
         UsageError: the tensors are not exactly those of the recipe's model; nothing is changed then.
     """
     # Before the first step there are no moments.
-    stepped = any(name.startswith("step.") for name in tensors)
-    kinds = ("model", "average", "exp_avg", "exp_avg_sq") if stepped else ("model", "average")
-    shapes = {
-        f"{kind}.{name}": parameter.shape
-        for kind in kinds
-        for name, parameter in zip(names, parameters, strict=True)
+    stepped = any(not name.startswith(("model.", "average.")) for name in tensors)
+    keeper = {
+        p: optimiser for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]
     }
-    if stepped:
-        shapes |= {f"step.{name}": torch.Size() for name in names}
+    shapes: dict[str, torch.Size] = {}
+    for name, parameter in zip(names, parameters, strict=True):
+        moments = moments_of(keeper[parameter]) if stepped else ()
+        for kind in ("model", "average", *moments):
+            shapes[f"{kind}.{name}"] = torch.Size() if kind == "step" else parameter.shape
     for name in sorted({*shapes, *tensors}):
         if name not in shapes or name not in tensors or shapes[name] != tensors[name].shape:
             raise UsageError(f"the checkpoint does not fit the recipe's model: {name} is missing or differs")
@@ -325,12 +328,11 @@ def _restore(
         for name, parameter, mean in zip(names, parameters, average, strict=True):
             parameter.copy_(tensors[f"model.{name}"])
             mean.copy_(tensors[f"average.{name}"])
-            if stepped:
-                optimiser.state[parameter] = {
-                    "step": tensors[f"step.{name}"],
-                    "exp_avg": torch.empty_like(parameter).copy_(tensors[f"exp_avg.{name}"]),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"exp_avg_sq.{name}"]),
-                }
+            for kind in moments_of(keeper[parameter]) if stepped else ():
+                moment = tensors[f"{kind}.{name}"]
+                if kind != "step":
+                    moment = torch.empty_like(parameter).copy_(moment)
+                keeper[parameter].state[parameter][kind] = moment
 
 
 @contextmanager

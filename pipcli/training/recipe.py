@@ -110,15 +110,20 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """AdamW, its clipping and the moving average of the weights.
+    """Muon and AdamW, their clipping and the moving average of the weights.
 
     Attributes:
+        muon: Muon for the convolutions that mix channels and AdamW for all else (``training/optimiser.py``);
+            false leaves all to AdamW.
+        betas: AdamW's.
+        weight_decay: AdamW's.
         warmup: steps of linear warm-up.
         decay_from: share of the run after which the learning rate falls along a cosine, to zero at the end.
         ema: decay of the exponential moving average, per step.
     """
 
     learning_rate: float = 5e-4
+    muon: bool = True
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     warmup: int = 100
