@@ -31,6 +31,9 @@ TASKS: Mapping[str, Degradation] = {
 }
 """Task word → the degradation it removes."""
 
+SUM_TOLERANCE = 0.01
+"""How far weights given by hand may sum to something else than 1: thirds are written as 0.33."""
+
 
 def parse_task(text: str) -> dict[Degradation, float]:
     """Degradation weights of a task such as ``denoise`` or a mix such as ``derain+denoise``.
@@ -47,6 +50,48 @@ def parse_task(text: str) -> dict[Degradation, float]:
     if len(set(words)) < len(words):
         raise UsageError(f"task {text!r} names the same task twice")
     return {TASKS[word]: 1.0 / len(words) for word in words}
+
+
+def parse_passes(text: str) -> tuple[dict[Degradation, float], ...]:
+    """Degradation weights of each pass of a task such as ``derain+denoise`` or ``denoise,derain``.
+
+    A comma ends one pass over the image; the next goes over its result.
+
+    Raises:
+        UsageError: a word is no task, or stands twice, in one pass or in two.
+    """
+    passes = tuple(parse_task(part) for part in text.split(","))
+    if len({kind for weights in passes for kind in weights}) < sum(map(len, passes)):
+        raise UsageError(f"task {text!r} names the same task twice")
+    return passes
+
+
+def parse_omega(text: str) -> dict[Degradation, float]:
+    """Degradation weights written out, such as ``noise=0.7,rain=0.3``.
+
+    Raises:
+        UsageError: a name is no degradation or stands twice, a weight is no number of at least 0, or they do
+            not sum to 1.
+    """
+    weights: dict[Degradation, float] = {}
+    for part in text.split(","):
+        name, _, number = (word.strip() for word in part.partition("="))
+        if name not in {kind.value for kind in Degradation}:
+            raise UsageError(f"omega {text!r}: {name!r} is none of {', '.join(Degradation)}")
+        kind = Degradation(name)
+        if kind in weights:
+            raise UsageError(f"omega {text!r} names {kind} twice")
+        try:
+            weight = float(number)
+        except ValueError:
+            raise UsageError(f"omega {text!r}: {kind} needs a weight, such as {kind}=0.5") from None
+        if not math.isfinite(weight) or weight < 0:
+            raise UsageError(f"omega {text!r}: the weight of {kind} must be a number of at least 0")
+        weights[kind] = weight
+    total = sum(weights.values())
+    if abs(total - 1) > SUM_TOLERANCE:
+        raise UsageError(f"omega {text!r}: the weights sum to {total:g}, they must sum to 1")
+    return weights
 
 
 def omega_vector(

@@ -274,18 +274,24 @@ def test_variants_hold_what_they_use():
     }
 
 
-@pytest.mark.parametrize(("factor", "tolerance"), [(5, 1e-4), (0.1, 5e-3)])
-def test_scale_of_omega_is_normalised_away(factor, tolerance):
-    # LayerNorm divides it out but for its eps, which is why a smaller ω moves U a little more.
-    skip = skip_of(96, PromptConfig(96, 16))
+@pytest.mark.parametrize("basic", [True, False])
+@pytest.mark.parametrize("factor", [8, 0.25, 2**-20])
+def test_only_the_mix_of_omega_acts(factor, basic):
+    skip = skip_of(96, PromptConfig(96, 16, basic_prompt=basic))
     feature = feature_of(96, 16, 16)
-    one_hot = torch.eye(TYPES)[:2]
+    mix = torch.tensor([[0.7, 0.3, 0, 0, 0], [0, 0, 1, 0, 0]])
     with torch.no_grad():
-        prompt = skip.universal_prompt(feature, one_hot)
-        moved = skip.universal_prompt(feature, factor * one_hot) - prompt
-        other = skip.universal_prompt(feature, one_hot.roll(1, dims=1)) - prompt
-    assert moved.norm() < tolerance * prompt.norm()
-    assert other.norm() > 20 * moved.norm()
+        prompt = skip.universal_prompt(feature, mix)
+        scaled = skip.universal_prompt(feature, factor * mix)
+        other = skip.universal_prompt(feature, mix.roll(1, dims=1))
+    assert torch.equal(scaled, prompt)  # powers of two, whose products are exact
+    assert (other - prompt).norm() > 1e-3 * prompt.norm()
+
+
+def test_an_omega_of_zeros_is_no_number_divided_by_zero():
+    skip = skip_of(12, FULL)
+    with torch.no_grad():
+        assert skip(feature_of(12), torch.zeros(2, TYPES)).isfinite().all()
 
 
 def test_each_image_has_its_own_omega():

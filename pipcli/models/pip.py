@@ -192,7 +192,9 @@ class PromptedSkip(nn.Module):
         batch = feature.shape[0]
         if not self.config.degradation_prompt:
             return self.basic_prompt.expand(batch, -1, -1, -1).to(feature.dtype)
-        weighted = (omega.float().unsqueeze(-1) * self.degradation_prompts).mean(1)[..., None, None]
+        # Only the mix in ω acts, not its scale; all zeros stay zeros.
+        mix = omega.float() / omega.float().sum(1, keepdim=True).clamp_min(1e-12)
+        weighted = (mix.unsqueeze(-1) * self.degradation_prompts).mean(1)[..., None, None]
         if not self.config.basic_prompt:
             return weighted.expand(-1, -1, s, s).to(feature.dtype)
         aware = weighted * _fit_channels(feature.float(), self.config.channels)
