@@ -31,7 +31,7 @@ TASKS: Mapping[str, Degradation] = {
 }
 """Task word → the degradation it removes."""
 
-SUM_TOLERANCE = 0.01
+SUM_TOLERANCE = 0.015
 """How far weights given by hand may sum to something else than 1: thirds are written as 0.33."""
 
 
