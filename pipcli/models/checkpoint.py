@@ -11,20 +11,25 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from pipcli.configuration import from_mapping, to_mapping
 from pipcli.errors import ModelError
 from pipcli.models.backbone import RestorationModel
+from pipcli.models.classifier import Classifier, ClassifierConfig
 from pipcli.models.nafnet import NAFNet, NAFNetConfig
 from pipcli.models.restormer import Restormer, RestormerConfig
 from pipcli.models.unet import UNet, UNetConfig
 
 FORMAT = 1
+CLASSIFIER = "classifier"
+"""Word of the classifier's architecture: it is no restoration model, so that it has no place in the table."""
+
 ARCHITECTURES: Mapping[str, tuple[Callable[[Any], RestorationModel], type[Any]]] = {
     "unet": (UNet, UNetConfig),
     "restormer": (Restormer, RestormerConfig),
@@ -57,8 +62,10 @@ def build_model(architecture: str, numbers: Mapping[str, Any]) -> RestorationMod
     return ARCHITECTURES[architecture][0](config)
 
 
-def architecture_of(model: RestorationModel) -> str:
+def architecture_of(model: RestorationModel | Classifier) -> str:
     """The word of a model's architecture."""
+    if isinstance(model, Classifier):
+        return CLASSIFIER
     for word, (_, config_class) in ARCHITECTURES.items():
         if isinstance(model.config, config_class):
             return word
@@ -66,7 +73,10 @@ def architecture_of(model: RestorationModel) -> str:
 
 
 def save_weights(
-    model: RestorationModel, path: Path, training: Mapping[str, Any], dtype: torch.dtype = torch.float16
+    model: RestorationModel | Classifier,
+    path: Path,
+    training: Mapping[str, Any],
+    dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write a model's weights and all that is needed to build it again; whole or not at all.
 
@@ -128,9 +138,31 @@ def load_weights(path: Path) -> RestorationModel:
         ModelError: the file is missing or damaged, or does not fit the model that it names.
     """
     record = read_record(path)
+    if record["architecture"] == CLASSIFIER:
+        raise ModelError(f"weights {path} are a classifier's: it restores nothing")
+    return _filled(path, record, build_model)
+
+
+def load_classifier_weights(path: Path) -> Classifier:
+    """The classifier that a weights file describes, in float32 on the CPU, ready for use.
+
+    Raises:
+        ModelError: the file is missing or damaged, or is no classifier's.
+    """
+    record = read_record(path)
+    if record["architecture"] != CLASSIFIER:
+        raise ModelError(f"weights {path} are no classifier's, but those of a model {record['architecture']}")
+    return _filled(path, record, lambda word, numbers: Classifier(from_mapping(ClassifierConfig, numbers)))
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def _filled(path: Path, record: Mapping[str, Any], build: Callable[[str, Mapping[str, Any]], M]) -> M:
+    """The model of a record, made by ``build``, with the tensors of its file."""
     given = read_tensors(path)
     try:
-        model = build_model(record["architecture"], record["config"])
+        model = build(record["architecture"], record["config"])
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"weights {path} do not fit the model they name: {error}") from None
     own = model.state_dict()

@@ -12,8 +12,10 @@ from pipcli.errors import ModelError
 
 if TYPE_CHECKING:
     from pipcli.models.backbone import RestorationModel
+    from pipcli.models.classifier import Classifier
 
 DEFAULT_MODEL = "pip-unet"
+DEFAULT_CLASSIFIER = "pip-classifier"
 WEIGHTS_VARIABLE = "PIPCLI_WEIGHTS"
 
 
@@ -43,6 +45,16 @@ MODELS: Mapping[str, ZooEntry] = {
     ),
 }
 
+CLASSIFIERS: Mapping[str, ZooEntry] = {
+    "pip-classifier": ZooEntry(
+        architecture="classifier",
+        file="pip-classifier.safetensors",
+        sha256="0000000000000000000000000000000000000000000000000000000000000000",
+        summary="tells what ails an image, and how noisy it is",
+    ),
+}
+"""Models that name degradations; they restore nothing."""
+
 
 @dataclass(frozen=True)
 class LocatedWeights:
@@ -52,8 +64,8 @@ class LocatedWeights:
     expected_sha256: str | None
 
 
-def locate(name_or_path: str) -> LocatedWeights:
-    """Where the weights of a model lie: by name in the table, else as a path.
+def locate(name_or_path: str, table: Mapping[str, ZooEntry] | None = None) -> LocatedWeights:
+    """Where the weights of a model lie: by name in the table (by default that of the models), else as a path.
 
     A name is looked up in the folder $PIPCLI_WEIGHTS first (whatever lies there is taken as it is), then in
     the installed package, then beside it in a checkout.
@@ -61,12 +73,13 @@ def locate(name_or_path: str) -> LocatedWeights:
     Raises:
         ModelError: neither a name nor a file, or the weights are not where they should be.
     """
-    entry = MODELS.get(name_or_path)
+    table = MODELS if table is None else table
+    entry = table.get(name_or_path)
     if entry is None:
         path = Path(name_or_path)
         if path.is_file():
             return LocatedWeights(path, None)
-        raise ModelError(f"model {name_or_path} is neither a weights file nor one of {', '.join(MODELS)}")
+        raise ModelError(f"model {name_or_path} is neither a weights file nor one of {', '.join(table)}")
     override = os.environ.get(WEIGHTS_VARIABLE)
     if override and (path := Path(override) / entry.file).is_file():
         return LocatedWeights(path, None)
@@ -87,9 +100,29 @@ def load_model(name_or_path: str = DEFAULT_MODEL) -> RestorationModel:
     Raises:
         ModelError: no such model, or weights that are missing, damaged, or not those of the table.
     """
-    from pipcli.models.checkpoint import load_weights, sha256_of
+    from pipcli.models.checkpoint import load_weights
 
-    located = locate(name_or_path)
+    return load_weights(_verified(locate(name_or_path)))
+
+
+def load_classifier(name_or_path: str = DEFAULT_CLASSIFIER) -> Classifier:
+    """A classifier by name or weights file: float32, on the CPU, ready for use.
+
+    Returns:
+        ``model(crops, overview) -> (logits, sigma)``, see :class:`pipcli.models.classifier.Classifier`.
+
+    Raises:
+        ModelError: no such classifier, or weights that are missing, damaged, or not those of the table.
+    """
+    from pipcli.models.checkpoint import load_classifier_weights
+
+    return load_classifier_weights(_verified(locate(name_or_path, CLASSIFIERS)))
+
+
+def _verified(located: LocatedWeights) -> Path:
+    """The path of a weights file whose hash is that of the table, where the table fixes one."""
+    from pipcli.models.checkpoint import sha256_of
+
     if located.expected_sha256 is not None:
         found = sha256_of(located.path)
         if found != located.expected_sha256:
@@ -97,4 +130,4 @@ def load_model(name_or_path: str = DEFAULT_MODEL) -> RestorationModel:
                 f"weights {located.path} have sha256 {found}, expected {located.expected_sha256}: "
                 "the file is damaged or was replaced"
             )
-    return load_weights(located.path)
+    return located.path

@@ -1,0 +1,194 @@
+"""The classifier: what ails an image, and how strong its noise is, from a few crops and an overview.
+
+Noise, rain and blur show in single pixels, which a shrunk image would hide: the crops have full resolution.
+Haze and low light show in the whole scene: the overview has it all. The idea of a classifier that controls
+PIP, and of Fourier convolution in it, is that of PIP's supplement, S4; independent answers for every
+degradation, the crops, the overview and the estimate of the noise are this program's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipcli.degradations import Degradation
+from pipcli.models.ffc import FourierBlock
+from pipcli.models.resnet import ResNet34
+from pipcli.models.vgg import VGG16
+
+_UNSHUFFLE = 4
+_MOST_STEPS = 6
+"""Candidates along each side of an image: what a look costs does not grow beyond their square."""
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Sizes of a :class:`Classifier`.
+
+    Attributes:
+        backbone: what looks at a crop: ``compact``, or one of PIP's Table S4: ``ffc-resnet34``, ``resnet34``,
+            ``vgg16``.
+        size: S, side of the crops and of the overview in pixels; a multiple of 32.
+        crops: N, how many crops of an image are looked at; fewer where there is no room for them.
+        widths: channels of compact at a quarter, and at an eighth of the resolution.
+        depth: Fourier blocks of compact.
+        ratio: share of global channels in them.
+        features: numbers that a crop, and the overview, are summed up in.
+        degradations: what the T logits stand for.
+    """
+
+    backbone: str = "compact"
+    size: int = 96
+    crops: int = 8
+    widths: tuple[int, int] = (96, 160)
+    depth: int = 2
+    ratio: float = 0.5
+    features: int = 160
+    degradations: tuple[Degradation, ...] = tuple(Degradation)
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone is {self.backbone!r}: choose from {', '.join(BACKBONES)}")
+        if self.size < 32 or self.size % 32:
+            raise ValueError(f"size is {self.size}: it must be a multiple of 32")
+        for name in ("crops", "depth", "features"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if min(self.widths) < 1:
+            raise ValueError(f"widths is {self.widths}: both must be positive")
+        if not 0 <= self.ratio < 1:
+            raise ValueError(f"ratio is {self.ratio}: it must lie in [0, 1)")
+        if not self.degradations:
+            raise ValueError("degradations is empty: a classifier needs at least one")
+
+
+class CompactTrunk(nn.Module):
+    """A small network of dense and Fourier convolutions: x B×3×S×S in [0, 1] → B×features.
+
+    Squares of 4×4 pixels become channels first. Nothing is lost by that, not even single-pixel noise, and
+    all convolutions are dense ones of many channels, which matrix units are made for. The Fourier part sits
+    at an eighth of the resolution, where a transform is cheap.
+    """
+
+    def __init__(self, widths: tuple[int, int], depth: int, ratio: float, features: int) -> None:
+        super().__init__()
+        fine, coarse = widths
+        far = int(coarse * ratio)
+        split = (coarse - far, far)
+        self.stem = nn.Sequential(
+            nn.PixelUnshuffle(_UNSHUFFLE),
+            nn.Conv2d(3 * _UNSHUFFLE**2, fine, 3, padding=1, bias=False),
+            nn.BatchNorm2d(fine),
+            nn.ReLU(inplace=True),
+            FourierBlock((fine, 0), (fine, 0)),
+            FourierBlock((fine, 0), split, stride=2, local_unit=False),
+        )
+        self.blocks = nn.Sequential(*(FourierBlock(split, split, local_unit=False) for _ in range(depth - 1)))
+        self.head = nn.Linear(2 * coarse, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.blocks(self.stem(x - 0.5)).float()
+        mean, spread = seen.mean(dim=(-2, -1)), seen.std(dim=(-2, -1), correction=0)
+        out: Tensor = self.head(torch.cat([mean, spread], dim=1))
+        return out
+
+
+def _compact(config: ClassifierConfig) -> nn.Module:
+    return CompactTrunk(config.widths, config.depth, config.ratio, config.features)
+
+
+BACKBONES: Mapping[str, Callable[[ClassifierConfig], nn.Module]] = {
+    "compact": _compact,
+    "ffc-resnet34": lambda config: ResNet34(config.features, ratio=0.5),
+    "resnet34": lambda config: ResNet34(config.features),
+    "vgg16": lambda config: VGG16(config.features),
+}
+"""Backbone's word → network x B×3×S×S → B×features."""
+
+
+class Classifier(nn.Module):
+    """``model(crops, overview) -> (logits, sigma)``.
+
+    The crops' features are pooled by mean and by maximum: what is everywhere (noise) and what only shows
+    where there is something to see (blur of an edge) both count, in any number of crops.
+
+    Args (of a call):
+        crops: B×N×3×S×S in [0, 1], at full resolution, N at least 1.
+        overview: B×3×S×S in [0, 1], the whole image.
+
+    Returns (of a call):
+        logits B×T, whose sigmoids are calibrated and independent probabilities: several degradations may be
+        present, or none; and sigma B, the standard deviation of the noise in units of 1/255, at least 0.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.degradations = config.degradations
+        self.closely = BACKBONES[config.backbone](config)
+        self.broadly = _compact(config)
+        self.hidden = nn.Sequential(nn.Linear(3 * config.features, 128), nn.ReLU(inplace=True))
+        self.head = nn.Linear(128, len(config.degradations))
+        self.noise = nn.Linear(2 * config.features, 1)
+        # The logits are divided by it; found after training, on held-out photos.
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, crops: Tensor, overview: Tensor) -> tuple[Tensor, Tensor]:
+        images, number = crops.shape[:2]
+        near = self.closely(crops.flatten(0, 1)).float().view(images, number, -1)
+        near = torch.cat([near.mean(dim=1), near.amax(dim=1)], dim=1)
+        far = self.broadly(overview).float()
+        # A half-precision logit or sigma would be rounded to one part in 256; these layers cost nothing.
+        with torch.autocast(crops.device.type, enabled=False):
+            logits: Tensor = self.head(self.hidden(torch.cat([near, far], dim=1))) / self.temperature
+            sigma = torch.expm1(F.softplus(self.noise(near)[:, 0]).clamp(max=6.0))
+        return logits, sigma
+
+
+def candidate_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
+    """Top and left of the crops of an image that may be looked at, evenly spread, at most 36.
+
+    Where the image is smaller than a crop there is one in that direction, at 0.
+    """
+
+    def starts(side: int) -> list[int]:
+        steps = min(_MOST_STEPS, -(-side // size))
+        return [(side - size) * step // (steps - 1) for step in range(steps)] if steps > 1 else [0]
+
+    # Exactly one crop's worth of a side is one step: the middle of a slightly longer one would be missed by
+    # its start alone, and two steps see it all.
+    return [(top, left) for top in starts(height) for left in starts(width)]
+
+
+def choose_crops(candidates: Tensor, count: int) -> Tensor:
+    """The numbers of the crops to look at: half with the most detail, half spread over the others.
+
+    Detail is the mean step between neighbouring means of 4×4 pixels: noise hardly adds to it.
+
+    Args:
+        candidates: M×3×S×S in [0, 1].
+        count: how many.
+
+    Returns:
+        min(M, count) different numbers, the most detailed first.
+    """
+    if len(candidates) <= count:
+        return torch.arange(len(candidates))
+    means = F.avg_pool2d(candidates.mean(dim=1, keepdim=True), 4)
+    detail = means.diff(dim=-1).abs().mean(dim=(1, 2, 3)) + means.diff(dim=-2).abs().mean(dim=(1, 2, 3))
+    order = detail.argsort(descending=True, stable=True)
+    best = (count + 1) // 2
+    others = order[best:]
+    spread = torch.arange(count - best) * len(others) // max(1, count - best)
+    return torch.cat([order[:best], others[spread]])
+
+
+def make_overview(image: Tensor, size: int) -> Tensor:
+    """The whole of an image B×3×H×W as B×3×size×size, each pixel the mean of what it stands for."""
+    return F.adaptive_avg_pool2d(image, size)
