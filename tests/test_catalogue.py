@@ -22,7 +22,18 @@ def test_weights_are_shares():
     for dataset in DATASETS:
         assert not dataset.weights or sum(dataset.weights.values()) == pytest.approx(1)
         # A set that brings its inputs says what ails them, one that does not leaves that to the noise.
-        assert bool(dataset.weights) == dataset.paired
+        assert bool(dataset.weights or dataset.beyond) == dataset.paired
+
+
+def test_all_eleven_folders_of_cdd_are_there_those_with_snow_labelled():
+    folders = [dataset for dataset in DATASETS if dataset.name.startswith("CDD-11/")]
+    assert len(folders) == 11
+    for dataset in folders:
+        words = set(dataset.name.removeprefix("CDD-11/").split("_"))
+        assert words == {
+            "low" if word == "lowlight" else word for word in (*dataset.weights, *dataset.beyond)
+        }
+        assert ("snow" in words) == ("no task undoes it" in dataset.note)
 
 
 def test_each_set_says_where_it_comes_from():

@@ -4,11 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image as PillowImage
 
 from pipcli.degradations import Degradation
 from pipcli.errors import ImageError, UsageError
-from pipcli.evaluation.datasets import Dataset, Layout, data_roots, locate, own_folder, read_layout
+from pipcli.evaluation.datasets import (
+    Dataset,
+    Layout,
+    StackLayout,
+    data_roots,
+    locate,
+    own_folder,
+    read_layout,
+    read_stack_layout,
+)
 from pipcli.evaluation.reading import pixel_digest, read_pixels
 
 
@@ -89,6 +99,39 @@ def test_hidden_files_texts_and_folders_are_no_images(tmp_path):
     put(tmp_path / "set" / "3.png", "4.png")
     (tmp_path / "set" / "readme.txt").write_text("no image")
     assert list(pairs_of(read_layout(tmp_path, Layout("set")))) == ["1"]
+
+
+def save_stack(path, shape, seed=0):
+    blocks = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    path.parent.mkdir(exist_ok=True)
+    scipy.io.savemat(path, {path.stem: blocks}, do_compression=True)
+    return blocks
+
+
+def test_blocks_of_matlab_files_are_pairs(tmp_path):
+    clean = save_stack(tmp_path / "SIDD" / "clean.mat", (2, 3, 8, 8, 3), 1)
+    noisy = save_stack(tmp_path / "SIDD" / "noisy.mat", (2, 3, 8, 8, 3), 2)
+    dataset = Dataset("s", {Degradation.NOISE: 1.0}, 6, (StackLayout("SIDD/clean.mat", "SIDD/noisy.mat"),))
+    located = locate(dataset, [tmp_path])
+    assert [pair.name for pair in located.pairs] == ["1/1", "1/2", "1/3", "2/1", "2/2", "2/3"]
+    assert located.problems == ()
+    np.testing.assert_array_equal(read_pixels(located.pairs[4].clean), clean[1, 1])
+    np.testing.assert_array_equal(read_pixels(located.pairs[4].degraded), noisy[1, 1])
+    assert "SIDD/noisy.mat" in dataset.steps
+
+
+def test_matlab_files_that_are_missing_damaged_or_do_not_fit(tmp_path):
+    layout = StackLayout("s/clean.mat", "s/noisy.mat")
+    save_stack(tmp_path / "s" / "clean.mat", (2, 3, 8, 8, 3))
+    assert read_stack_layout(tmp_path, layout) is None
+    save_stack(tmp_path / "s" / "noisy.mat", (2, 2, 8, 8, 3))
+    located = read_stack_layout(tmp_path, layout)
+    assert located.pairs == ()
+    assert "2×2×8×8×3 and 2×3×8×8×3" in located.problems[0]
+    (tmp_path / "s" / "noisy.mat").write_text("no matrix")
+    located = read_stack_layout(tmp_path, layout)
+    assert located.pairs == ()
+    assert "noisy.mat: is no MATLAB file" in located.problems[0]
 
 
 def test_a_layout_that_is_not_there(tmp_path):

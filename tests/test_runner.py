@@ -117,6 +117,17 @@ def test_a_model_is_not_run_on_what_it_does_not_undo(pairs):
     assert result.methods[1].means is None
 
 
+def test_what_no_task_undoes_is_measured_only_beside_something_else(pairs):
+    _, located = pairs
+    denoiser = method(lambda degraded, ailment: degraded)
+    snow = run_benchmark(Benchmark(find_dataset("CDD-11/snow"), AIRNET), located, [input_method(), denoiser])
+    assert [each.refusal for each in snow.methods] == [None, "does not undo snow"]
+    assert len(snow.methods[0].scored) == 3
+    both = Benchmark(find_dataset("CDD-11/low_snow"), AIRNET)
+    assert both.ailment == Ailment({LOWLIGHT: 1.0}, None, ("snow",))
+    assert [each.refusal for each in run_benchmark(both, located, [denoiser]).methods] == [None]
+
+
 def test_outputs_that_are_no_numbers_are_named_and_left_out(clean):
     dataset, located = clean
 

@@ -93,11 +93,13 @@ def print_catalogue(roots: Sequence[Path], as_json: bool) -> None:
     for dataset in DATASETS:
         located = locate(dataset, roots)
         found = 0 if located is None else len(located.pairs)
-        kinds = " + ".join(map(str, dataset.weights)) or "clean; add noise"
+        beyond = [f"{word} (no task)" for word in dataset.beyond]
+        kinds = " + ".join([*dataset.weights, *beyond]) or "clean; add noise"
         if as_json:
             record = {
                 "dataset": dataset.name,
                 "weights": {str(kind): weight for kind, weight in dataset.weights.items()},
+                "beyond": list(dataset.beyond),
                 "found": found,
                 "images": dataset.images,
                 "verified": dataset.verified,

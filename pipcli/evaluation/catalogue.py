@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
-from pipcli.evaluation.datasets import Dataset, Layout
+from pipcli.evaluation.datasets import Dataset, Layout, StackLayout
 
 NOISE, RAIN, HAZE, BLUR, LOWLIGHT = Degradation
 
@@ -28,8 +28,12 @@ _CDD_FOLDERS: Mapping[str, tuple[Degradation, ...]] = {
     "low_rain": (LOWLIGHT, RAIN),
     "haze_rain": (HAZE, RAIN),
     "low_haze_rain": (LOWLIGHT, HAZE, RAIN),
+    "snow": (),
+    "low_snow": (LOWLIGHT,),
+    "haze_snow": (HAZE,),
+    "low_haze_snow": (LOWLIGHT, HAZE),
 }
-"""CDD-11's folders, less the four with snow, which no model here undoes."""
+"""CDD-11's folders and what there is a task for in each."""
 
 DATASETS: tuple[Dataset, ...] = (
     Dataset(
@@ -166,9 +170,13 @@ DATASETS: tuple[Dataset, ...] = (
         "SIDD",
         {NOISE: 1.0},
         1280,
-        layouts=(Layout("SIDD/target", "SIDD/input"),),
-        source="Abdelhamed et al., CVPR 2018: the sRGB validation blocks, written out as PNG",
+        layouts=(
+            StackLayout("SIDD/ValidationGtBlocksSrgb.mat", "SIDD/ValidationNoisyBlocksSrgb.mat"),
+            Layout("SIDD/target", "SIDD/input"),
+        ),
+        source="Abdelhamed et al., CVPR 2018: the sRGB validation blocks",
         page="https://www.eecs.yorku.ca/~kamel/sidd/dataset.php",
+        note="no copy of its MATLAB files was at hand to try their reading on",
     ),
     *(
         Dataset(
@@ -178,6 +186,8 @@ DATASETS: tuple[Dataset, ...] = (
             layouts=(Layout("CDD-11_test/clear", f"CDD-11_test/{folder}"),),
             source="Guo et al. (OneRestore), ECCV 2024",
             page="https://github.com/gy65896/OneRestore",
+            note="its snow stays: no task undoes it" if "snow" in folder else "",
+            beyond=("snow",) if "snow" in folder else (),
         )
         for folder, kinds in _CDD_FOLDERS.items()
     ),

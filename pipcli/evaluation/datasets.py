@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipcli.degradations import Degradation
-from pipcli.errors import UsageError
+from pipcli.errors import ImageError, UsageError
+from pipcli.evaluation.matlab import Block, stack_shape
+from pipcli.evaluation.reading import Source
 from pipcli.images.formats import SUFFIXES
 
 ROOT_VARIABLE = "PIPCLI_DATA"
@@ -37,12 +39,26 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class StackLayout:
+    """Two MATLAB files that hold a set's images (see `pipcli.evaluation.matlab`), relative as in `Layout`.
+
+    Attributes:
+        clean: file of the true images.
+        degraded: file of the inputs; equal scenes and blocks are a pair.
+    """
+
+    clean: str
+    degraded: str
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A benchmark.
 
     Attributes:
         name: as papers write it.
         weights: what ails its inputs, the right ω; empty where a degradation has to be added first.
+        beyond: what else ails them, that no task undoes.
         images: how many inputs the whole set has; None where nobody has said, or for a folder of one's own.
         layouts: known ways of laying out its folders, tried in this order.
         source: where it was published.
@@ -56,13 +72,14 @@ class Dataset:
     name: str
     weights: Mapping[Degradation, float]
     images: int | None
-    layouts: tuple[Layout, ...]
+    layouts: tuple[Layout | StackLayout, ...]
     source: str = ""
     licence: str = "see its page"
     page: str = ""
     aliases: tuple[str, ...] = ()
     note: str = ""
     verified: bool = False
+    beyond: tuple[str, ...] = ()
 
     @property
     def paired(self) -> bool:
@@ -77,6 +94,8 @@ class Dataset:
         lines = [f"{where} (licence: {self.licence})"]
         if layout.degraded is None:
             lines.append(f"put the clean images into {layout.clean}/ below a data root")
+        elif isinstance(layout, StackLayout):
+            lines.append(f"put the inputs there as {layout.degraded} and the true images as {layout.clean}")
         else:
             lines.append(f"put the inputs into {layout.degraded}/ and the true images into {layout.clean}/")
         lines.append("a data root is --data-root, $PIPCLI_DATA, ./data or ../shared/data")
@@ -88,8 +107,8 @@ class Pair:
     """One input and its true image; without an input of its own, one is to be made from the true image."""
 
     name: str
-    clean: Path
-    degraded: Path | None
+    clean: Source
+    degraded: Source | None
 
 
 @dataclass(frozen=True)
@@ -126,7 +145,11 @@ def locate(dataset: Dataset, roots: Sequence[Path]) -> Located | None:
     for root in roots:
         for base in (root, root / "test"):
             for layout in dataset.layouts:
-                found = read_layout(base, layout)
+                found = (
+                    read_stack_layout(base, layout)
+                    if isinstance(layout, StackLayout)
+                    else read_layout(base, layout)
+                )
                 if found is not None:
                     return found
     return None
@@ -163,6 +186,28 @@ def read_layout(base: Path, layout: Layout) -> Located | None:
     if not clean or not degraded:
         return None
     return _paired(base, clean, degraded)
+
+
+def read_stack_layout(base: Path, layout: StackLayout) -> Located | None:
+    """The pairs of two MATLAB files; none where these are damaged or do not fit, None where one is missing."""
+    clean, degraded = base / layout.clean, base / layout.degraded
+    if not (clean.is_file() and degraded.is_file()):
+        return None
+    try:
+        shape, other = stack_shape(clean), stack_shape(degraded)
+    except ImageError as error:
+        return Located(base, (), (str(error),))
+    if shape != other:
+        sizes = " and ".join("×".join(map(str, each)) for each in (other, shape))
+        return Located(base, (), (f"{degraded}: has another shape than {clean}: {sizes}",))
+    return Located(
+        base,
+        tuple(
+            Pair(f"{scene + 1}/{block + 1}", Block(clean, scene, block), Block(degraded, scene, block))
+            for scene in range(shape[0])
+            for block in range(shape[1])
+        ),
+    )
 
 
 _Key = tuple[str, ...]

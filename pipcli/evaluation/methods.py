@@ -21,10 +21,17 @@ INPUT = "input"
 
 @dataclass(frozen=True)
 class Ailment:
-    """What a method is told of an input: the true weights, and the noise's deviation (of 255) where known."""
+    """What a method is told of an input.
+
+    Attributes:
+        weights: the true ω; empty where nothing ails it that there is a task for.
+        sigma: the noise's deviation, of 255, where it is known.
+        beyond: what else ails it, that no task undoes.
+    """
 
     weights: Mapping[Degradation, float]
     sigma: float | None
+    beyond: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Method:
     def refusal(self, ailment: Ailment) -> str | None:
         """Why this method is not run on such inputs; None where it is."""
         missing = [str(each) for each in ailment.weights if each not in self.degradations]
+        if not ailment.weights and self.name != INPUT:
+            missing.extend(ailment.beyond)
         return f"does not undo {' and '.join(missing)}" if missing else None
 
 

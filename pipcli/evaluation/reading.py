@@ -9,24 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipcli.errors import ImageError
+from pipcli.evaluation.matlab import Block, read_block
 from pipcli.images import read_image
 
 Pixels = NDArray[np.uint8]
+Source = Path | Block
+"""Where an image lies: a file of its own, or one of many in a file."""
 
 
-def read_pixels(path: Path) -> Pixels:
-    """H×W×C uint8, C = 1 or 3, of one file of a benchmark.
+def read_pixels(source: Source) -> Pixels:
+    """H×W×C uint8, C = 1 or 3, of one image of a benchmark.
 
     Raises:
         ImageError: the file is missing, damaged, no image, of several pages, or not of 8 bits; one line that
             starts with the path.
     """
-    image = read_image(path)
+    if isinstance(source, Block):
+        return read_block(source)
+    image = read_image(source)
     if image.further:
-        raise ImageError(f"{path}: has {1 + len(image.further)} pages: benchmarks are measured on one")
+        raise ImageError(f"{source}: has {1 + len(image.further)} pages: benchmarks are measured on one")
     pixels = image.pixels
     if pixels.dtype != np.uint8:
-        raise ImageError(f"{path}: has {pixels.dtype} pixels: benchmarks are measured on 8-bit files")
+        raise ImageError(f"{source}: has {pixels.dtype} pixels: benchmarks are measured on 8-bit files")
     return pixels
 
 

@@ -70,10 +70,11 @@ class Benchmark:
         """What is really wrong with its inputs; added noise weighs as much as each thing that was there."""
         there = [kind for kind, weight in self.dataset.weights.items() if weight]
         added = [*self.synthesis, *([Degradation.NOISE] if self.sigma is not None else [])]
+        beyond = self.dataset.beyond
         if not added:
-            return Ailment(self.dataset.weights, None)
+            return Ailment(self.dataset.weights, None, beyond)
         kinds = dict.fromkeys([*there, *added])
-        return Ailment({kind: 1 / len(kinds) for kind in kinds}, self.sigma)
+        return Ailment({kind: 1 / len(kinds) for kind in kinds}, self.sigma, beyond)
 
 
 @dataclass(frozen=True)
