@@ -189,7 +189,7 @@ def read_layout(base: Path, layout: Layout) -> Located | None:
 
 
 def read_stack_layout(base: Path, layout: StackLayout) -> Located | None:
-    """The pairs of two MATLAB files; none where these are damaged or do not fit, None where one is missing."""
+    """The pairs of two MATLAB files, none if these are damaged or do not fit; None where one is missing."""
     clean, degraded = base / layout.clean, base / layout.degraded
     if not (clean.is_file() and degraded.is_file()):
         return None
