@@ -110,7 +110,7 @@ def evaluate(
             "--method",
             "--model",
             metavar="NAME,...",
-            help="Models, .safetensors files, nlm, wavelet, bm3d; commas between.",
+            help="Models, .safetensors files, nlm, wavelet, opencv-nlm, clahe, bm3d; commas between.",
             show_default=False,
         ),
     ] = None,

@@ -1,39 +1,31 @@
-"""Denoisers that learn nothing, to compare with. Their libraries are optional extras, never dependencies."""
+"""Methods that learn nothing, to compare with. Their libraries are optional extras, never dependencies."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.evaluation.methods import Ailment, Method
 from pipcli.evaluation.protocols import Float32
 
-_NEEDS: Mapping[str, tuple[str, str]] = {
-    "nlm": ("skimage", "pip install 'pipcli[compare]'"),
-    "wavelet": ("pywt", "pip install 'pipcli[compare]'"),
-    "bm3d": ("bm3d", "pip install 'pipcli[bm3d]' (its licence allows non-commercial use only)"),
-}
-"""Method → the module behind it, and how to get that."""
-
-CLASSICAL = tuple(_NEEDS)
-"""Names of the classical denoisers."""
-
 
 def classical_method(name: str) -> Method:
-    """A classical denoiser by name; given the true σ, or its own estimate where the noise is not synthetic.
+    """A method of :data:`CLASSICAL`. A denoiser is given the true σ, or an estimate where nobody knows it.
 
     Raises:
         UsageError: the library behind it is not installed.
     """
-    module, remedy = _NEEDS[name]
-    if find_spec(module) is None:
-        raise UsageError(f"method {name} needs the module {module}: {remedy}")
-    restore = {"nlm": _nlm, "wavelet": _wavelet, "bm3d": _bm3d}[name]
-    return Method(name, restore, (Degradation.NOISE,), "denoiser, σ given", "classical")
+    entry = CLASSICAL[name]
+    if find_spec(entry.module) is None:
+        raise UsageError(f"method {name} needs the module {entry.module}: {entry.remedy}")
+    return Method(name, entry.restore, (entry.undoes,), entry.note, "classical")
 
 
 def _nlm(noisy: Float32, ailment: Ailment) -> Float32:
@@ -80,6 +72,41 @@ def _bm3d(noisy: Float32, ailment: Ailment) -> Float32:
     return np.asarray(restored, dtype=np.float32).reshape(noisy.shape)
 
 
+def _opencv_nlm(noisy: Float32, ailment: Ailment) -> Float32:
+    """Non-local means, OpenCV's for 8 bits, colours in CIELAB; h is σ, windows as its manual advises."""
+    import cv2
+
+    h = 255 * _sigma(noisy, ailment)
+    stored = _bytes(noisy)
+    if noisy.shape[2] == 3:
+        restored = cv2.fastNlMeansDenoisingColored(stored, None, h, h, 7, 21)
+    else:
+        restored = cv2.fastNlMeansDenoising(stored, None, h, 7, 21)
+    return _unit(restored).reshape(noisy.shape)
+
+
+def _clahe(dark: Float32, ailment: Ailment) -> Float32:
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld, 1994) of CIELAB's lightness, OpenCV's."""
+    import cv2
+
+    equalise = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(8, 8)).apply
+    stored = _bytes(dark)
+    if dark.shape[2] == 1:
+        return _unit(equalise(stored[:, :, 0])).reshape(dark.shape)
+    lab = cv2.cvtColor(stored, cv2.COLOR_RGB2LAB)
+    lab[:, :, 0] = equalise(lab[:, :, 0])
+    return _unit(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
+
+
+def _bytes(image: Float32) -> NDArray[np.uint8]:
+    stored: NDArray[np.uint8] = np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
+    return stored
+
+
+def _unit(stored: NDArray[Any]) -> Float32:
+    return stored.astype(np.float32) / np.float32(255)
+
+
 def _sigma(noisy: Float32, ailment: Ailment) -> float:
     """σ in units of 1: the true one, or where that is not known an estimate (`estimate_sigma`)."""
     return ailment.sigma / 255 if ailment.sigma is not None else estimate_sigma(noisy)
@@ -93,3 +120,28 @@ def estimate_sigma(image: Float32) -> float:
     smooth = image[:-2] - 2 * image[1:-1] + image[2:]
     answer = smooth[:, :-2] - 2 * smooth[:, 1:-1] + smooth[:, 2:]
     return float(np.sqrt(np.pi / 2) / 6 * np.abs(answer).mean()) if answer.size else 0.0
+
+
+@dataclass(frozen=True)
+class _Classical:
+    """A method, the module behind it, and how to get that."""
+
+    restore: Callable[[Float32, Ailment], Float32]
+    module: str
+    remedy: str
+    undoes: Degradation = Degradation.NOISE
+    note: str = "denoiser, σ given or else estimated"
+
+
+_COMPARE = "pip install 'pipcli[compare]'"
+
+CLASSICAL: Mapping[str, _Classical] = {
+    "nlm": _Classical(_nlm, "skimage", _COMPARE),
+    "wavelet": _Classical(_wavelet, "pywt", _COMPARE),
+    "opencv-nlm": _Classical(_opencv_nlm, "cv2", _COMPARE),
+    "clahe": _Classical(_clahe, "cv2", _COMPARE, Degradation.LOWLIGHT, "equalises lightness"),
+    "bm3d": _Classical(
+        _bm3d, "bm3d", "pip install 'pipcli[bm3d]' (its licence allows non-commercial use only)"
+    ),
+}
+"""The classical methods by name."""
