@@ -30,7 +30,7 @@ def arguments(recipe: Path | str, data: Path, out: Path, *more: str) -> list[str
 def test_help_names_every_option(capsys):
     assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out
-    for word in ("RECIPE", "--data", "--out", "--minutes", "--steps", "--resume", "--init"):
+    for word in ("RECIPE", "--data", "--out", "--minutes", "--steps", "--resume", "--init", "--ct"):
         assert word in shown
 
 
@@ -63,6 +63,7 @@ def test_minutes_take_the_place_of_the_recipes_steps(photo_folder, tmp_path):
         (["--minutes", "nan"], 2, "--minutes is nan: it must be a number above 0"),
         (["--minutes", "inf"], 2, "--minutes is inf: it must be a number above 0"),
         (["--steps", "many"], 2, "--steps"),
+        (["--ct", "nowhere"], 2, "nowhere: is no folder"),
         (["--resume"], 5, "no checkpoint to resume from in"),
         (["--init", "nowhere.safetensors"], 5, "weights nowhere.safetensors do not exist"),
     ],

@@ -1,4 +1,4 @@
-"""Training data: crops against numpy, the split, and what the recipe's shares promise of a batch."""
+"""Training data: the split, and what the recipe's shares promise of a batch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 import torch
 from photographs import FRAMES, HELD_OUT_STEMS, TRAINING_STEMS, write
 from PIL import Image
+from scans import save, scan
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.synthesis import SynthesisRanges
 from pipcli.synthesis.noise import NoiseRanges
+from pipcli.training.bank import PixelBank
 from pipcli.training.data import (
     FRAME_GAP,
     HELD_OUT_EVERY,
     HELD_OUT_FRAMES,
     BatchMaker,
-    Crops,
     Photographs,
-    PixelBank,
     load_photographs,
 )
 from pipcli.training.recipe import DataShares, Stage
@@ -58,42 +58,6 @@ def images_of(bank: PixelBank) -> list[bytes]:
 def stored(path: Path) -> bytes:
     pixels = np.asarray(Image.open(path))
     return repr(pixels.shape[:2]).encode() + pixels.tobytes()
-
-
-# Crops
-
-
-def oriented(image: np.ndarray, top: int, left: int, size: int, code: int) -> np.ndarray:
-    crop = image[top : top + size, left : left + size]
-    if code & 1:
-        crop = crop[::-1]
-    if code & 2:
-        crop = crop[:, ::-1]
-    return crop.transpose(1, 0, 2) if code & 4 else crop
-
-
-def test_read_is_numpy_slicing_in_all_eight_orientations():
-    rng = np.random.default_rng(4)
-    images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((20, 31), (16, 16), (40, 17))]
-    bank = PixelBank(images, CPU)
-    places = [(0, 3, 14), (1, 0, 0), (2, 24, 1)]
-    chosen = [(*place, code) for place in places for code in range(8)]
-    crops = Crops(*torch.tensor(chosen).T)
-    read = bank.read(crops, 16)
-    expected = np.stack([oriented(images[i], top, left, 16, code) for i, top, left, code in chosen])
-    np.testing.assert_array_equal(read.numpy(), expected.transpose(0, 3, 1, 2) / np.float32(255))
-    assert len({crop.tobytes() for crop in expected}) == len(chosen)
-
-
-def test_places_lie_inside_and_reach_every_edge():
-    bank = PixelBank([np.zeros((10, 20, 3), np.uint8), np.zeros((12, 9, 3), np.uint8)], CPU)
-    crops = bank.draw(2000, 8, torch.Generator().manual_seed(5))
-    for number, (height, width) in enumerate(((10, 20), (12, 9))):
-        here = crops.image == number
-        assert 850 < here.sum() < 1150
-        assert set(crops.top[here].tolist()) == set(range(height - 8 + 1))
-        assert set(crops.left[here].tolist()) == set(range(width - 8 + 1))
-    assert set(crops.orientation.tolist()) == set(range(8))
 
 
 # The split
@@ -294,6 +258,45 @@ def test_the_target_of_averaged_frames_is_their_middle_one(photo_folder, tmp_pat
         seen.update(matches)
     assert {count for count, _ in seen} == set(range(7, 14))
     assert {linear for _, linear in seen} == {False, True}
+
+
+def with_slices(photographs: Photographs) -> Photographs:
+    rng = np.random.default_rng(12)
+    return replace(photographs, slices=PixelBank([rng.integers(0, 200, (80, 90, 1)).astype(np.int16)], CPU))
+
+
+def test_ct_is_its_share_of_the_noisy_crops_and_grey(splits):
+    stage = Stage(1.0, 32, {Degradation.NOISE: 3, Degradation.RAIN: 2})
+    batches = maker(with_slices(splits[0]), replace(PLAIN, ct=0.4))
+    grey = 0
+    for seed in range(100):
+        batch = batches.make(stage, seed)
+        assert batch.inputs.shape == batch.targets.shape == (5, 3, 32, 32)
+        of_ct = (batch.inputs == batch.inputs[:, :1]).all(dim=(1, 2, 3))
+        assert torch.equal(of_ct, (batch.targets == batch.targets[:, :1]).all(dim=(1, 2, 3)))
+        assert not of_ct[3:].any()
+        assert torch.all(batch.omega[of_ct] == torch.eye(len(ALL))[ALL.index(Degradation.NOISE)])
+        grey += int(of_ct.sum())
+    # 120 expected; three standard deviations of the random rounding are 12.
+    assert 108 <= grey <= 132
+
+
+def test_without_a_share_or_without_slices_ct_changes_nothing(splits):
+    plain = maker(splits[0]).make(STAGE, 17)
+    assert same(plain, maker(with_slices(splits[0])).make(STAGE, 17))
+    assert same(plain, maker(splits[0], replace(PLAIN, ct=0.5)).make(STAGE, 17))
+
+
+def test_ct_lies_beside_the_photos_or_in_a_folder_of_its_own(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    for place, level in (("data/ct/a", 10.0), ("else/a", 20.0)):
+        for number in range(6):
+            save(tmp_path / place / f"{number}", scan(np.full((40, 40), level), instance=number + 1))
+    for ct, level in ((None, 10), (tmp_path / "else", 20)):
+        training, held_out = load_photographs(folder, CPU, 32, ct)
+        assert [len(training.slices), len(held_out.slices)] == [1, 3]
+        assert set(training.slices.pixels.unique().tolist()) == {level}
+    assert not len(load_photographs(photo_folder, CPU)[0].slices)
 
 
 @pytest.mark.parametrize(("scale", "source"), [(1.0, 32), (0.8, 40), (0.5, 64), (0.25, 100)])

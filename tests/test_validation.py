@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor, nn
 
 from pipcli.degradations import Degradation
+from pipcli.training.bank import PixelBank
 from pipcli.training.data import Photographs, load_photographs
-from pipcli.training.validation import COUNT, SIGMA, ValidationSet, make_validation, validate
+from pipcli.training.validation import COUNT, SIGMA, SIZE, ValidationSet, make_validation, validate
 
 CPU = torch.device("cpu")
 ALL = tuple(Degradation)
@@ -43,6 +46,40 @@ def test_every_degradation_has_a_set_and_real_ones_stand_beside(splits):
         assert chosen.degraded.shape == chosen.clean.shape
         assert 1 <= len(chosen.clean) <= COUNT
         assert not torch.equal(chosen.degraded, chosen.clean), name
+
+
+@pytest.fixture(scope="module")
+def with_slices(splits) -> Photographs:
+    rng = np.random.default_rng(6)
+    slices = [(40 + rng.normal(0, 5, (300, 280, 1))).astype(np.int16) for _ in range(3)]
+    return replace(splits[1], slices=PixelBank(slices, CPU))
+
+
+def test_ct_has_a_set_that_leaves_the_others_and_the_mean_alone(splits, with_slices):
+    plain, sets = make_validation(splits[1], ALL), make_validation(with_slices, ALL)
+    assert list(sets) == [*plain, "noise-ct"]
+    for name, chosen in plain.items():
+        assert torch.equal(chosen.degraded, sets[name].degraded)
+    assert list(make_validation(with_slices, (Degradation.RAIN,))) == ["rain"]
+    scores = validate(Dimmer(0.9), sets, ALL, CPU, torch.float32)
+    assert scores["mean"] == validate(Dimmer(0.9), plain, ALL, CPU, torch.float32)["mean"]
+    assert 10 < scores["noise-ct"] < 40
+
+
+def test_ct_is_validated_with_noise_like_quarter_doses_and_with_white_noise_in_turn(with_slices):
+    chosen = make_validation(with_slices, (Degradation.NOISE,))["noise-ct"]
+    assert chosen.clean.shape == (COUNT, 3, SIZE, SIZE)
+    assert torch.equal(chosen.degraded[:, 0], chosen.degraded[:, 1])
+    # A window of 500 HU around flat tissue: nothing is clipped.
+    noise = (chosen.degraded - chosen.clean)[:, 0].double().numpy() * 500
+    for image, (level, across, down) in zip(
+        noise, [(24, 0.59, 0.37), (25 / 255 * 500, 0, 0)] * 4, strict=True
+    ):
+        assert image.std() == pytest.approx(level, rel=0.05)
+        assert np.corrcoef(image[:, 1:].ravel(), image[:, :-1].ravel())[0, 1] == pytest.approx(
+            across, abs=0.03
+        )
+        assert np.corrcoef(image[1:].ravel(), image[:-1].ravel())[0, 1] == pytest.approx(down, abs=0.03)
 
 
 def test_sets_are_only_of_what_the_model_knows(splits):

@@ -16,6 +16,7 @@ from pipcli.errors import UsageError
 
 if TYPE_CHECKING:
     from pipcli.training.loop import Progress
+    from pipcli.training.recipe import Recipe
 
 INTERRUPTED = 130
 
@@ -26,7 +27,10 @@ def train(
         typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one of the package's recipes."),
     ],
     data: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder with photos/, lol/{low,high}/ and frames/<scene>/.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder with photos/, lol/{low,high}/, frames/<scene>/ and ct/<series>/."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run: log, checkpoint, weights.")],
     minutes: Annotated[
@@ -40,15 +44,33 @@ def train(
         Path | None,
         typer.Option(metavar="WEIGHTS", help="Start from these; what they lack starts without effect."),
     ] = None,
+    ct: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of CT series as DICOM, in place of DATA's ct/; the recipe's data.ct says how many "
+            "of the noisy crops are cut from them.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model. Under torchrun, several processes share the work.
 
     The learning rate reaches zero when the minutes (or steps) end. SIGTERM and Ctrl-C end the run with a
     checkpoint, from which --resume goes on.
     """
+    from pipcli.training.classifier_recipe import (
+        ClassifierRecipe,
+        is_classifier_recipe,
+        load_classifier_recipe,
+    )
     from pipcli.training.recipe import load_recipe
 
-    chosen = load_recipe(recipe)
+    chosen: Recipe | ClassifierRecipe
+    chosen = load_classifier_recipe(recipe) if is_classifier_recipe(recipe) else load_recipe(recipe)
+    if isinstance(chosen, ClassifierRecipe):
+        for name, given in (("--init", init), ("--ct", ct)):
+            if given is not None:
+                raise UsageError(f"{name} is not for a classifier, which {recipe} trains")
     if minutes is not None and steps is not None:
         raise UsageError("--minutes and --steps exclude each other")
     for name, value in (("--minutes", minutes), ("--steps", steps)):
@@ -61,7 +83,8 @@ def train(
 
     from tqdm import tqdm
 
-    from pipcli.training.loop import train as run
+    from pipcli.training.classifier_loop import train_classifier
+    from pipcli.training.loop import train as train_model
 
     chief = os.environ.get("RANK", "0") == "0"
     hidden = not (chief and sys.stderr.isatty())
@@ -74,11 +97,16 @@ def train(
                 f"step {progress.step}, loss {progress.loss:.4f}, {progress.crops_per_second:.1f} images/s"
             )
             if progress.validation and chief:
-                scores = "  ".join(f"{name} {value:.2f}" for name, value in progress.validation.items())
+                digits, unit = (3, "") if isinstance(chosen, ClassifierRecipe) else (2, " dB")
+                values = progress.validation.items()
+                scores = "  ".join(f"{name} {value:.{digits}f}" for name, value in values)
                 bar.clear()
-                say(f"{progress.minutes:.0f} min, step {progress.step}: {scores} dB")
+                say(f"{progress.minutes:.0f} min, step {progress.step}: {scores}{unit}")
 
-        weights = run(chosen, data, out, resume=resume, init=init, report=report)
+        if isinstance(chosen, ClassifierRecipe):
+            weights = train_classifier(chosen, data, out, resume=resume, report=report)
+        else:
+            weights = train_model(chosen, data, out, resume=resume, init=init, ct=ct, report=report)
     if weights is None:
         if chief:
             say(f"stopped at a checkpoint; the same command with --resume goes on in {out}")

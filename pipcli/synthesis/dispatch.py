@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pipcli.degradations import Degradation
 from pipcli.synthesis.blur import BlurRanges, degrade_blur
+from pipcli.synthesis.ctnoise import CtNoiseRanges
 from pipcli.synthesis.haze import HazeRanges, degrade_haze
 from pipcli.synthesis.lowlight import LowLightRanges, degrade_lowlight
 from pipcli.synthesis.noise import NoiseRanges, degrade_noise
@@ -17,13 +18,14 @@ from pipcli.synthesis.rain import RainRanges, degrade_rain
 
 @dataclass(frozen=True)
 class SynthesisRanges:
-    """What every degradation is drawn from."""
+    """What every degradation is drawn from, and the noise of CT."""
 
     noise: NoiseRanges = field(default_factory=NoiseRanges)
     rain: RainRanges = field(default_factory=RainRanges)
     haze: HazeRanges = field(default_factory=HazeRanges)
     blur: BlurRanges = field(default_factory=BlurRanges)
     lowlight: LowLightRanges = field(default_factory=LowLightRanges)
+    ct: CtNoiseRanges = field(default_factory=CtNoiseRanges)
 
 
 def degrade(

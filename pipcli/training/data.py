@@ -3,15 +3,15 @@
 All pixels of a set lie end to end in one uint8 tensor on the training device; a batch of crops is one
 indexed read, mirrored and turned on the way, so that a GPU never waits for the host.
 
-The folder has the layout ``photos/*``, ``lol/{low,high}/*`` and ``frames/<scene>/*``; pairs and frames are
-matched by their stems.
+The folder has the layout ``photos/*``, ``lol/{low,high}/*``, ``frames/<scene>/*`` and ``ct/<series>/*``;
+pairs and frames are matched by their stems.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,9 @@ from torch.nn import functional as F
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade, dmix
+from pipcli.synthesis.draws import Interval, uniform
+from pipcli.training.bank import Crops, PixelBank
+from pipcli.training.ct import LARGEST_SCALE, SMALLEST_SCALE, load_slices, noisy_slices
 from pipcli.training.recipe import DataShares, Stage
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -39,75 +42,22 @@ HELD_OUT_FRAMES = 13
 
 FRAME_GAP = 5
 
+GAMMA: Interval = (0.75, 1.35)
+"""Exponents that change the brightness of photo crops."""
 
-@dataclass(frozen=True)
-class Crops:
-    """Where B square crops lie: image number, top row, left column and one of eight orientations, each B."""
+HAZE_GAMMA: Interval = (0.75, 2.3)
+"""The same for haze: its benchmarks are taken in rooms, which are much darker than the photos' outdoors."""
 
-    image: Tensor
-    top: Tensor
-    left: Tensor
-    orientation: Tensor
-
-
-class PixelBank:
-    """Images of any sizes as one tensor of pixels.
-
-    Args:
-        images: H×W×3 uint8 arrays.
-        device: where the pixels are kept.
-    """
-
-    def __init__(self, images: Sequence[np.ndarray], device: torch.device) -> None:
-        sizes = [image.shape[:2] for image in images]
-        starts = np.cumsum([0, *(height * width for height, width in sizes)])
-        pixels = np.empty((int(starts[-1]), 3), np.uint8)
-        for start, image in zip(starts, images, strict=False):
-            pixels[start : start + image.shape[0] * image.shape[1]] = image.reshape(-1, 3)
-        self.pixels = torch.from_numpy(pixels).to(device)
-        self.heights = torch.tensor([height for height, _ in sizes], device=device)
-        self.widths = torch.tensor([width for _, width in sizes], device=device)
-        self.starts = torch.from_numpy(starts[:-1]).to(device)
-        self.shortest = min((min(size) for size in sizes), default=0)
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def draw(self, count: int, size: int, generator: torch.Generator) -> Crops:
-        """Places of ``count`` crops, evenly over the images and within each."""
-        image = torch.randint(len(self), (count,), generator=generator, device=self.starts.device)
-        return self.place(image, size, generator)
-
-    def place(self, image: Tensor, size: int, generator: torch.Generator) -> Crops:
-        """Random places and orientations of one crop in each of the given images."""
-        count, device = len(image), self.starts.device
-        where = torch.rand((2, count), generator=generator, device=device)
-        top = (where[0] * (self.heights[image] - size + 1)).long()
-        left = (where[1] * (self.widths[image] - size + 1)).long()
-        orientation = torch.randint(8, (count,), generator=generator, device=device)
-        return Crops(image, top, left, orientation)
-
-    def read(self, crops: Crops, size: int) -> Tensor:
-        """Crops as B×3×size×size float32 in [0, 1]."""
-        width = self.widths[crops.image]
-        turned, upturned, mirrored = (crops.orientation & bit > 0 for bit in (4, 1, 2))
-        corner = self.starts[crops.image] + crops.top * width + crops.left
-        corner = corner + (size - 1) * (upturned * width + mirrored)
-        # How far a step down and a step to the right in the crop lead among the pixels.
-        down, right = torch.where(upturned, -width, width), torch.where(mirrored, -1, 1)
-        down, right = torch.where(turned, right, down), torch.where(turned, down, right)
-        steps = torch.arange(size, device=corner.device)
-        rows = corner[:, None] + down[:, None] * steps
-        index = rows[:, :, None] + (right[:, None] * steps)[:, None, :]
-        chosen = self.pixels.index_select(0, index.flatten()).view(*index.shape, 3).permute(0, 3, 1, 2)
-        return chosen.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+PLACES = 4
+"""Places among which a crop of video frames is chosen."""
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """The banks of one split: clean photos, low-light pairs, and frames of one or more scenes.
+    """The banks of one split: clean photos, low-light pairs, frames of one or more scenes, and CT.
 
-    ``first_frames`` are the frames from which 13 consecutive ones of one scene begin.
+    ``first_frames`` are the frames from which 13 consecutive ones of one scene begin; ``slices`` are H×W×1 in
+    HU, int16, and may be none.
     """
 
     photos: PixelBank
@@ -115,17 +65,19 @@ class Photographs:
     high: PixelBank
     frames: PixelBank
     first_frames: Tensor
+    slices: PixelBank
 
 
 def load_photographs(
-    folder: Path, device: torch.device, least_side: int = 1
+    folder: Path, device: torch.device, least_side: int = 1, ct: Path | None = None
 ) -> tuple[Photographs, Photographs]:
     """Training and validation split of a data folder; the split depends on names alone.
 
     Args:
-        folder: has the layout above; ``lol`` and ``frames`` may be missing.
+        folder: has the layout above; ``lol``, ``frames`` and ``ct`` may be missing.
         device: where the pixels are kept.
         least_side: of every image, in pixels: the side of the largest crops to be cut.
+        ct: folder of CT slices, in place of ``ct`` in ``folder``.
 
     Raises:
         UsageError: the folder or its ``photos`` is missing or has too few images, or a file in it cannot be
@@ -139,6 +91,9 @@ def load_photographs(
     unpaired = [path.name for path in lows if path.stem not in highs]
     if unpaired:
         raise UsageError(f"data folder {folder}: lol/low/{unpaired[0]} has no partner in lol/high")
+    if ct is None and (folder / "ct").is_dir():
+        ct = folder / "ct"
+    slices = (PixelBank([], device),) * 2 if ct is None else load_slices(ct, device, least_side)
     scenes_root = folder / "frames"
     scenes = [_files(scene) for scene in sorted(scenes_root.iterdir())] if scenes_root.is_dir() else []
 
@@ -166,6 +121,7 @@ def load_photographs(
             high=PixelBank(high, device),
             frames=PixelBank(frames, device),
             first_frames=torch.tensor(first, dtype=torch.long, device=device),
+            slices=slices[held_out],
         )
 
     return split(held_out=False), split(held_out=True)
@@ -276,16 +232,29 @@ class BatchMaker:
             real = _share_of(count, self.shares.real_lowlight, host)
             if real:
                 yield self.low_light_pairs(real, size, generator)
+        elif degradation is Degradation.NOISE and self.shares.ct and len(self.photographs.slices):
+            real = _share_of(count, self.shares.ct, host)
+            if real:
+                scale = host.uniform(SMALLEST_SCALE, LARGEST_SCALE)
+                yield noisy_slices(self.photographs.slices, real, size, scale, self.ranges.ct, generator)
         elif degradation is Degradation.BLUR and len(self.photographs.first_frames):
             real = _share_of(count, self.shares.real_blur, host)
             if real:
                 yield self.blurred_frames(real, size, generator)
         if count > real:
             scale = host.uniform(self.shares.smallest_scale, 1)
-            clean = self.clean_crops(count - real, size, scale, generator)
+            gamma = HAZE_GAMMA if degradation is Degradation.HAZE else GAMMA
+            clean = self.clean_crops(count - real, size, scale, generator, gamma)
             yield degrade(clean, degradation, self.ranges, generator), clean
 
-    def clean_crops(self, count: int, size: int, scale: float, generator: torch.Generator) -> Tensor:
+    def clean_crops(
+        self,
+        count: int,
+        size: int,
+        scale: float,
+        generator: torch.Generator,
+        gamma_range: Interval = GAMMA,
+    ) -> Tensor:
         """Photo crops, scaled down by ``scale``, some of them with changed gamma and colour."""
         bank = self.photographs.photos
         source = min(round(size / scale), bank.shortest)
@@ -294,7 +263,7 @@ class BatchMaker:
             clean = F.interpolate(clean, size=(size, size), mode="bilinear", antialias=True).clamp_(0, 1)
         device = clean.device
         chosen = torch.rand((count, 1, 1, 1), generator=generator, device=device) < self.shares.jitter
-        gamma = 0.75 + 0.6 * torch.rand((count, 1, 1, 1), generator=generator, device=device)
+        gamma = uniform((count, 1, 1, 1), gamma_range, generator)
         gain = 0.9 + 0.2 * torch.rand((count, 3, 1, 1), generator=generator, device=device)
         return clean.pow_(torch.where(chosen, gamma, 1)).mul_(torch.where(chosen, gain, 1)).clamp_(0, 1)
 
@@ -311,7 +280,7 @@ class BatchMaker:
         start = first[torch.randint(len(first), (count,), generator=generator, device=device)]
         counts = torch.randint(FEWEST_FRAMES, MOST_FRAMES + 1, (count,), generator=generator, device=device)
         linear = torch.rand((count,), generator=generator, device=device) < 0.5
-        place = bank.place(start, size, generator)
+        place = self._moving(start, size, generator)
         every = (start[:, None] + torch.arange(MOST_FRAMES, device=device)).flatten()
         top, left, orientation = (
             where.repeat_interleave(MOST_FRAMES) for where in (place.top, place.left, place.orientation)
@@ -320,6 +289,19 @@ class BatchMaker:
         frames = frames.view(count, MOST_FRAMES, 3, size, size)
         middle = frames[torch.arange(count, device=device), counts // 2]
         return average_frames(frames, counts, linear), middle
+
+    def _moving(self, start: Tensor, size: int, generator: torch.Generator) -> Crops:
+        """A crop in each clip: of a few random places the one that changes most until the clip's end.
+
+        Most of a street does not move, and what does not move says nothing about blur.
+        """
+        bank = self.photographs.frames
+        first = bank.place(start.repeat_interleave(PLACES), size, generator)
+        last = replace(first, image=first.image + MOST_FRAMES - 1)
+        change = (bank.read(first, size) - bank.read(last, size)).abs().mean(dim=(1, 2, 3))
+        most = change.view(-1, PLACES).argmax(dim=1)
+        chosen = most + PLACES * torch.arange(len(start), device=start.device)
+        return Crops(first.image[chosen], first.top[chosen], first.left[chosen], first.orientation[chosen])
 
     def _bystanders(self, batch: Batch, label: Tensor, generator: torch.Generator) -> Batch:
         """Turn the recipe's shares of crops into clean, wrongly prompted and doubly degraded ones."""

@@ -72,6 +72,7 @@ def train(
     *,
     resume: bool = False,
     init: Path | None = None,
+    ct: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Path | None:
     """Train by ``recipe`` and return the path of the finished weights, or None where a signal came first.
@@ -86,6 +87,7 @@ def train(
         resume: go on from ``out/checkpoint``.
         init: weights to start from. They may lack the prompts (a bare model's) or come from a shallower
             model: what they lack starts as it would in a new model, which changes no output.
+        ct: folder of CT slices, in place of ``ct`` in ``data``.
 
     Raises:
         UsageError: recipe, data or init do not fit, or ``out`` holds a run that is not to be resumed.
@@ -96,7 +98,7 @@ def train(
         raise UsageError("give the length of the run either in minutes or in steps")
     if not resume and (out / "log.jsonl").exists():
         raise UsageError(f"folder {out} holds a run already: resume it, or choose another folder")
-    device, dtype, rank, world = _place()
+    device, dtype, rank, world = place_process()
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.architecture, recipe.model)
     if init is not None:
@@ -106,7 +108,8 @@ def train(
     parameters: list[Tensor] = list(model.parameters())
     average = [parameter.detach().clone() for parameter in parameters]
     optimisers = make_optimisers(parameters, recipe.optimiser)
-    photographs, held_out = load_photographs(data, device, max(stage.crop for stage in recipe.stages))
+    largest = max(stage.crop for stage in recipe.stages)
+    photographs, held_out = load_photographs(data, device, largest, ct)
     batches = BatchMaker(photographs, model.degradations, recipe.data, SynthesisRanges())
     sets = make_validation(held_out, model.degradations) if rank == 0 else {}
 
@@ -151,7 +154,7 @@ def train(
                 "recipe": to_mapping(recipe),
                 "step": step,
                 "minutes": round(minutes(), 2),
-                "device": _device_name(device),
+                "device": device_name(device),
                 "processes": world,
                 "initialised_from": init.name if init else None,
                 "validation": validation,
@@ -167,7 +170,7 @@ def train(
 
     loss_sum = torch.zeros((), device=device)
     loss_count, speed, rate = 0, 0.0, 0.0
-    with _signals() as stopped:
+    with collected_signals() as stopped:
         while True:
             # Clocks differ, and a signal may reach one process alone: all must agree on every step.
             now_done, stop = _agree(done(), bool(stopped), world)
@@ -230,7 +233,7 @@ def train(
     return None if stop else final
 
 
-def _place() -> tuple[torch.device, torch.dtype, int, int]:
+def place_process() -> tuple[torch.device, torch.dtype, int, int]:
     """Device, autocast type, rank and number of processes; joins torchrun's group where there is one."""
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if torch.cuda.is_available():
@@ -250,7 +253,7 @@ def _place() -> tuple[torch.device, torch.dtype, int, int]:
     return device, dtype, rank, world
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
@@ -348,7 +351,7 @@ def _averaged(parameters: list[Tensor], average: list[Tensor]) -> Iterator[None]
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def collected_signals() -> Iterator[list[int]]:
     """Collect SIGTERM and SIGINT instead of dying of them; the step in hand is finished first."""
     received: list[int] = []
 

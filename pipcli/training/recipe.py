@@ -70,6 +70,7 @@ class DataShares:
         jitter: share of photo crops with changed gamma and colour.
         real_lowlight: share of low-light crops taken from real pairs.
         real_blur: share of blurred crops averaged from video frames.
+        ct: share of noisy crops cut from CT slices, where there are any.
         clean: share of crops left clean under the weights of another degradation; the target is the input.
         other_prompt: share of degraded crops shown with the prompt of a degradation that they do not have;
             the target is the input. It teaches that ω, not the look of the image, says what to remove.
@@ -82,6 +83,7 @@ class DataShares:
     jitter: float = 0.5
     real_lowlight: float = 0.67
     real_blur: float = 0.5
+    ct: float = 0.0
     clean: float = 0.0
     other_prompt: float = 0.0
     two: float = 0.0
@@ -90,7 +92,7 @@ class DataShares:
     def __post_init__(self) -> None:
         if not 0.25 <= self.smallest_scale <= 1:
             raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.25, 1]")
-        for name in ("jitter", "real_lowlight", "real_blur", "clean", "other_prompt", "two", "dmix"):
+        for name in ("jitter", "real_lowlight", "real_blur", "ct", "clean", "other_prompt", "two", "dmix"):
             _check_share(name, getattr(self, name))
         if self.clean + self.other_prompt + self.two > 1:
             raise ValueError("clean, other_prompt and two together exceed 1")
@@ -196,6 +198,19 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         UsageError: no such file, no valid TOML, or an entry that does not fit; names file and entry.
     """
+    path, values = read_recipe(name)
+    try:
+        return from_mapping(Recipe, values)
+    except ValueError as error:
+        raise UsageError(f"recipe {path}: {error}") from None
+
+
+def read_recipe(name: str) -> tuple[Path, Mapping[str, Any]]:
+    """The path and the entries, not yet checked, of a TOML file or of one of the package's recipes.
+
+    Raises:
+        UsageError: no such file, or no valid TOML; names the file.
+    """
     path = Path(name)
     # A folder may well have the name of a recipe: that of its run.
     if not path.is_file():
@@ -205,7 +220,6 @@ def load_recipe(name: str) -> Recipe:
             raise UsageError(f"recipe {name} is neither a file nor one of the package's: {names}")
         path = carried
     try:
-        values: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        return from_mapping(Recipe, values)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"recipe {path}: {error}") from None

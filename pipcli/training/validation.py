@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from pipcli.degradations import Degradation
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade
+from pipcli.synthesis.ctnoise import (
+    QUARTER_DOSE_ACROSS,
+    QUARTER_DOSE_DOWN,
+    QUARTER_DOSE_SIGMA,
+    CtNoiseRanges,
+)
 from pipcli.synthesis.noise import NoiseRanges
-from pipcli.training.data import FEWEST_FRAMES, MOST_FRAMES, Crops, Photographs, PixelBank
+from pipcli.training.bank import Crops, PixelBank
+from pipcli.training.ct import Windows, add_ct_noise
+from pipcli.training.data import FEWEST_FRAMES, MOST_FRAMES, Photographs
 
 SIZE = 256
 COUNT = 8
 SIGMA = 25.0
 SEED = 20260
+CT_LOW, CT_WIDTH = -200.0, 500.0
+"""The window of PIP's Fig. 5, in HU."""
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Fixed crops of one kind: degraded and clean, COUNT×3×SIZE×SIZE on the CPU, and what ails them."""
+    """Fixed crops of one kind: degraded and clean, COUNT×3×SIZE×SIZE on the CPU, and what ails them.
+
+    A set that does not count is scored for the log alone, so that means with and without it compare.
+    """
 
     degradation: Degradation
     degraded: Tensor
     clean: Tensor
+    counts: bool = True
 
 
 def make_validation(held_out: Photographs, degradations: Sequence[Degradation]) -> dict[str, ValidationSet]:
-    """The validation sets, by name: one synthetic set a degradation, and real ones for blur and low light.
+    """The validation sets, by name: one synthetic set a degradation, real ones beside it, and CT.
 
     All is drawn on the CPU, so that the sets do not depend on the training device.
     """
@@ -46,6 +60,8 @@ def make_validation(held_out: Photographs, degradations: Sequence[Degradation]) 
     if Degradation.LOWLIGHT in degradations and len(held_out.low):
         low, high = _spread(held_out.low), _spread(held_out.high)
         sets["lowlight-real"] = ValidationSet(Degradation.LOWLIGHT, low, high)
+    if Degradation.NOISE in degradations and len(held_out.slices):
+        sets["noise-ct"] = _slices(held_out.slices)
     return sets
 
 
@@ -78,6 +94,26 @@ def _frames(held_out: Photographs) -> ValidationSet:
     return ValidationSet(Degradation.BLUR, degraded, frames[torch.arange(COUNT), counts // 2])
 
 
+def _slices(bank: PixelBank) -> ValidationSet:
+    """The middles of slices, with quarter dose's noise and with white noise of SIGMA in turn."""
+    image = torch.linspace(0, len(bank) - 1, COUNT, device=bank.starts.device).long()
+    values = bank.stored(_centre(bank, image), min(SIZE, bank.shortest)).float().cpu()
+    windows = Windows(torch.full((COUNT, 1, 1, 1), CT_LOW), torch.full((COUNT, 1, 1, 1), CT_WIDTH))
+    sigma = QUARTER_DOSE_SIGMA / CT_WIDTH * 255
+    across, down = (QUARTER_DOSE_ACROSS,) * 2, (QUARTER_DOSE_DOWN,) * 2
+    even = CtNoiseRanges(turned_chance=0.0, ramp_chance=0.0, streaky_chance=0.0, uneven_chance=0.0)
+    correlated = replace(even, sigma=(sigma, sigma), across=across, down=down, white_chance=0.0)
+    white = replace(even, sigma=(SIGMA, SIGMA), white_chance=1.0)
+    generator = torch.Generator().manual_seed(SEED)
+    degraded, clean = add_ct_noise(values, windows, correlated, generator)
+    degraded = torch.where(
+        (torch.arange(COUNT) % 2 == 1)[:, None, None, None],
+        add_ct_noise(values, windows, white, generator)[0],
+        degraded,
+    )
+    return ValidationSet(Degradation.NOISE, degraded, clean, counts=False)
+
+
 @torch.inference_mode()
 def validate(
     model: nn.Module,
@@ -88,7 +124,8 @@ def validate(
 ) -> dict[str, float]:
     """Mean PSNR in dB of each set (images clipped to [0, 1], not rounded), under the right one-hot ω.
 
-    The entry ``mean`` averages over degradations, so that one with two sets does not count twice.
+    The entry ``mean`` averages over degradations, so that one with two sets does not count twice. Sets that
+    do not count are left out of it.
     """
     was_training = model.training
     model.eval()
@@ -105,7 +142,8 @@ def validate(
             error = (output.float().clamp(0, 1).cpu()[0] - clean).square().mean()
             values.append(-10 * torch.log10(error.clamp_min(1e-10)).item())
         scores[name] = sum(values) / len(values)
-        by_degradation.setdefault(chosen.degradation, []).append(scores[name])
+        if chosen.counts:
+            by_degradation.setdefault(chosen.degradation, []).append(scores[name])
     means = [sum(values) / len(values) for values in by_degradation.values()]
     scores["mean"] = sum(means) / len(means)
     model.train(was_training)

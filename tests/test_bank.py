@@ -1,0 +1,51 @@
+"""Banks of pixels: crops against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pipcli.training.bank import Crops, PixelBank
+
+CPU = torch.device("cpu")
+
+
+def oriented(image: np.ndarray, top: int, left: int, size: int, code: int) -> np.ndarray:
+    crop = image[top : top + size, left : left + size]
+    if code & 1:
+        crop = crop[::-1]
+    if code & 2:
+        crop = crop[:, ::-1]
+    return crop.transpose(1, 0, 2) if code & 4 else crop
+
+
+def test_read_is_numpy_slicing_in_all_eight_orientations():
+    rng = np.random.default_rng(4)
+    images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((20, 31), (16, 16), (40, 17))]
+    bank = PixelBank(images, CPU)
+    places = [(0, 3, 14), (1, 0, 0), (2, 24, 1)]
+    chosen = [(*place, code) for place in places for code in range(8)]
+    crops = Crops(*torch.tensor(chosen).T)
+    read = bank.read(crops, 16)
+    expected = np.stack([oriented(images[i], top, left, 16, code) for i, top, left, code in chosen])
+    np.testing.assert_array_equal(read.numpy(), expected.transpose(0, 3, 1, 2) / np.float32(255))
+    assert len({crop.tobytes() for crop in expected}) == len(chosen)
+
+
+def test_places_lie_inside_and_reach_every_edge():
+    bank = PixelBank([np.zeros((10, 20, 3), np.uint8), np.zeros((12, 9, 3), np.uint8)], CPU)
+    crops = bank.draw(2000, 8, torch.Generator().manual_seed(5))
+    for number, (height, width) in enumerate(((10, 20), (12, 9))):
+        here = crops.image == number
+        assert 850 < here.sum() < 1150
+        assert set(crops.top[here].tolist()) == set(range(height - 8 + 1))
+        assert set(crops.left[here].tolist()) == set(range(width - 8 + 1))
+    assert set(crops.orientation.tolist()) == set(range(8))
+
+
+def test_other_types_and_channels_are_kept_as_they_are():
+    image = np.arange(-200, 200, dtype=np.int16).reshape(20, 20, 1)
+    bank = PixelBank([image, image - 1000], CPU)
+    stored = bank.stored(Crops(*torch.tensor([(1, 2, 3, 0)]).T), 8)
+    assert stored.dtype == torch.int16
+    np.testing.assert_array_equal(stored[0, 0].numpy(), image[2:10, 3:11, 0] - 1000)
