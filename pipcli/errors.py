@@ -6,7 +6,8 @@ The library raises these; only ``cli/`` turns them into one line on stderr and a
     ├── UsageError              2    an option, a task or an input path is wrong
     ├── ImageError              3    one file cannot be read or restored; the others go on
     ├── ModelError              5    weights missing, damaged, or not of this program
-    ├── DeviceError             6    no such device, or out of memory at the smallest tile
+    ├── DeviceError             6    no such device, or the model does not fit on it
+    │   └── DeviceMemoryError   6    out of memory while computing; less at once may still fit
     ├── OutputError             7    the output cannot be written
     └── ExportError             8    an exported file does not do what its model does
 
@@ -42,6 +43,10 @@ class DeviceError(PipcliError):
     """The device is not there, or its memory does not hold even the smallest tile."""
 
     exit_code = 6
+
+
+class DeviceMemoryError(DeviceError):
+    """The device's memory does not hold what was to be computed at once."""
 
 
 class OutputError(PipcliError):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
-from pipcli.errors import DeviceError, ImageError, UsageError
+from pipcli.errors import DeviceMemoryError, ImageError, UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision, choose_precision
 from pipcli.inference.engine import Redo, Restorer
@@ -309,7 +309,7 @@ def test_out_of_memory_is_a_device_error(problem):
         def forward(self, x: Tensor, omega: Tensor) -> Tensor:
             raise problem
 
-    with pytest.raises(DeviceError, match=r"out of memory: tiles of 512 do not fit, try a smaller --tile"):
+    with pytest.raises(DeviceMemoryError, match=r"out of memory: tiles of 512 do not fit, try a smaller"):
         Restorer(Greedy(), CPU, Precision.FP32).restore(picture(9, 12), OMEGA)
 
 
@@ -320,6 +320,107 @@ def test_other_errors_of_a_model_are_not_hidden():
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         Restorer(Broken(), CPU, Precision.FP32).restore(picture(9, 12), OMEGA)
+
+
+def like(sizes: list[tuple[int, int]]) -> list[Image]:
+    """Pictures of these sizes, all different."""
+    rng = np.random.default_rng(8)
+    return [Image(rng.random((*size, 3)).astype(np.float32)) for size in sizes]
+
+
+LIKE = [(37, 53), (40, 56), (39, 54), (38, 55), (37, 53), (24, 56)]
+"""All but the last are 40×56 when padded to a stride of 4."""
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
+def test_an_image_comes_out_the_same_alone_and_among_others(prompted, precision):
+    images = like(LIKE)
+    omegas = [MIX, (1.0, 0, 0, 0, 0), MIX, (0, 0, 1.0, 0, 0), (0, 1.0, 0, 0, 0), MIX]
+    restorer = Restorer(prompted, CPU, precision, tile=176, batch=4)
+    alone = [restorer.restore(image, omega, 0.7).pixels for image, omega in zip(images, omegas, strict=True)]
+    for order in ([0, 1, 2, 3, 4, 5], [5, 3, 0, 4, 2, 1], [2, 5, 1]):
+        together = restorer.restore_batch([images[i] for i in order], [omegas[i] for i in order], 0.7)
+        for index, image in zip(order, together, strict=True):
+            np.testing.assert_array_equal(image.pixels, alone[index])
+    # And it is what the model makes of each, but for rounding.
+    single = Restorer(prompted, CPU, precision, tile=176)
+    for image, omega, result in zip(images, omegas, alone, strict=True):
+        tolerance = 5e-6 if precision is Precision.FP32 else 0.02
+        np.testing.assert_allclose(single.restore(image, omega, 0.7).pixels, result, atol=tolerance)
+
+
+def test_a_batch_has_one_shape_whatever_is_in_it():
+    model = Constant()
+    model.stride = 4
+    restorer = Restorer(model, CPU, Precision.FP32, tile=120, batch=4)
+    images = [*like(LIKE), picture(150, 40)]
+    restored = restorer.restore_batch(images, [OMEGA] * len(images))
+    for before, after in zip(images, restored, strict=True):
+        np.testing.assert_allclose(after.pixels, before.pixels, atol=1e-6)
+    tiles = [shape for shape in model.shapes if shape[0] == 1]
+    assert len(tiles) == 2
+    assert [shape for shape in model.shapes if shape not in tiles] == [
+        (4, 3, 40, 56),
+        (4, 3, 40, 56),
+        (4, 3, 24, 56),
+    ]
+
+
+def test_pages_share_batches_and_stay_in_order():
+    model = Constant(0.5)
+    first, second, third, other = like([(20, 20)] * 4)
+    pages = Image(first.pixels, further=(second, third))
+    restored = Restorer(model, CPU, Precision.FP32, batch=4).restore_batch([pages, other], [OMEGA] * 2)
+    assert model.shapes == [(4, 3, 20, 20)]
+    results = [restored[0], *restored[0].further, restored[1]]
+    for before, after in zip((first, second, third, other), results, strict=True):
+        np.testing.assert_allclose(after.pixels, before.pixels / 2, atol=1e-6)
+
+
+class BadWhite(Overflowing):
+    """Not finite in the precisions named, and only for pictures that begin with a white pixel."""
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        y = super().forward(x, omega)
+        return torch.where(x[:, :1, :1, :1] == 1, y, x)
+
+
+def test_the_bad_one_of_a_batch_is_redone_by_itself():
+    images = like([(12, 12)] * 3)
+    images[1].pixels[0, 0] = 1
+    model, redone = BadWhite(torch.bfloat16), []
+    restorer = Restorer(model, CPU, Precision.BF16, batch=4)
+    restored = restorer.restore_batch(images, [OMEGA] * 3, on_redo=lambda *what: redone.append(what))
+    assert [(index, redo.precision) for index, redo in redone] == [(1, Precision.FP32)]
+    assert redone[0][1].tile.own == (0, 12, 0, 12)
+    assert model.calls == [torch.bfloat16, torch.bfloat16, torch.float32]
+    for before, after in zip(images, restored, strict=True):
+        np.testing.assert_array_equal(after.pixels, before.pixels)
+    with pytest.raises(ImageError, match="not finite"):
+        Restorer(BadWhite(torch.float32), CPU, Precision.FP32, batch=4).restore_batch(images, [OMEGA] * 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", list(Precision))
+def test_an_image_comes_out_the_same_alone_and_among_others_on_a_gpu(prompted, precision):
+    images = like([(160, 120)] * 4)
+    try:
+        restorer = Restorer(prompted, torch.device("cuda"), precision, tile=176, batch=4)
+        alone = [restorer.restore(image, MIX).pixels for image in images]
+        together = restorer.restore_batch(images, [MIX] * 4)
+    finally:
+        prompted.to(CPU)
+    for expected, image in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(image.pixels, expected)
+
+
+def test_another_shape_of_the_same_model():
+    restorer = Restorer(SmallNet(), CPU, Precision.BF16, tile=200, batch=8)
+    smaller = restorer.reshaped(tile=128)
+    assert (smaller.tiling.tile, smaller.batch) == (128, 8)
+    assert (restorer.reshaped(batch=1).batch, restorer.reshaped(batch=1).tiling.tile) == (1, 200)
+    assert smaller.model is restorer.model
+    assert smaller.precision is Precision.BF16
 
 
 def test_what_the_model_declares_is_used():
@@ -336,6 +437,8 @@ def test_wrong_numbers_are_refused():
     for strength in (-0.1, 1.1, math.nan):
         with pytest.raises(UsageError, match="strength"):
             restorer.restore(picture(4, 4), OMEGA, strength)
+    with pytest.raises(UsageError, match="batch is 0"):
+        Restorer(Constant(), CPU, Precision.FP32, batch=0)
     with pytest.raises(UsageError, match="tile is 50"):
         Restorer(Constant(), CPU, Precision.FP32, tile=50)
 

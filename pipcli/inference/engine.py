@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipcli.degradations import Degradation
-from pipcli.errors import DeviceError, UsageError
+from pipcli.errors import DeviceError, DeviceMemoryError, UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision, computing_in
-from pipcli.inference.guard import ABSURD, finite
+from pipcli.inference.guard import ABSURD, finite, within
 from pipcli.inference.tiling import Tile, Tiling
 from pipcli.models.backbone import ImagePrompts, PromptSurvey, RestorationModel
+from pipcli.models.layers import pad_to_stride
 
 DEFAULT_TILE = 512
 DEFAULT_HALO = 32
@@ -38,11 +40,24 @@ class Redo:
     precision: Precision
 
 
+@dataclass(frozen=True)
+class _Page:
+    """One picture to restore, and how: ω as 1×T on the device, s in [0, 1]."""
+
+    image: Image
+    omega: Tensor
+    strength: float
+    on_redo: Callable[[Redo], None] | None
+
+
 class Restorer:
     """A model made ready to restore images.
 
     The image stays in its stored type; float32 exists for one tile and one row of tiles at a time. A prompted
     model first goes over the tiles of an image twice, to make the prompts that they share.
+
+    Images of one tile are computed in batches. Their number is always the same, and copies fill up what is
+    missing: for another number of images a convolution may take another algorithm, with other rounding.
 
     Args:
         model: called as ``model(x, omega) -> y``; has ``stride``, ``degradations`` and, if it wants another
@@ -50,22 +65,31 @@ class Restorer:
         device: where it runs.
         precision: what it runs in.
         tile: largest side of a tile in pixels, halo included.
+        batch: how many images of one tile are computed at once; see :meth:`restore_batch`.
 
     Raises:
-        UsageError: the tile is too small for the model's halo.
+        UsageError: the tile is too small for the model's halo, or the batch is empty.
         DeviceError: the model does not fit on the device.
     """
 
     def __init__(
-        self, model: nn.Module, device: torch.device, precision: Precision, tile: int = DEFAULT_TILE
+        self,
+        model: nn.Module,
+        device: torch.device,
+        precision: Precision,
+        tile: int = DEFAULT_TILE,
+        batch: int = 1,
     ) -> None:
+        if batch < 1:
+            raise UsageError(f"batch is {batch}: it must be at least 1")
         declared: Any = model  # nn.Module types every attribute as a module or a tensor
         self.tiling = Tiling(tile=tile, halo=getattr(model, "halo", DEFAULT_HALO), stride=declared.stride)
         self.degradations: tuple[Degradation, ...] = declared.degradations
         self.device = device
         self.precision = precision
+        self.batch = batch
         self._too_large = f"tiles of {tile} do not fit, try a smaller --tile"
-        with _out_of_memory("the model does not fit"):
+        with _out_of_memory("the model does not fit", DeviceError):
             # Weights in channels_last too, else some convolutions turn every activation around and back.
             self.model = model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
@@ -88,15 +112,83 @@ class Restorer:
         Raises:
             UsageError: ω or the strength does not fit.
             ImageError: the model's output is not finite, or absurd, in any precision.
-            DeviceError: out of memory.
+            DeviceMemoryError: out of memory.
         """
+        telling = None if on_redo is None else lambda _, redo: on_redo(redo)
+        return self.restore_batch([image], [omega], strength, telling)[0]
+
+    def restore_batch(
+        self,
+        images: Sequence[Image],
+        omegas: Sequence[Sequence[float]],
+        strength: float = 1.0,
+        on_redo: Callable[[int, Redo], None] | None = None,
+    ) -> list[Image]:
+        """Several images restored; each comes out the same, bit for bit, whatever the others are.
+
+        Where ``self.batch`` is above 1, pages of one tile whose sizes are equal once padded to the model's
+        stride are computed so many at a time, and copies fill up what is missing. All others go tile by tile.
+
+        Args:
+            images: what to restore.
+            omegas: ω of each.
+            strength: as for :meth:`restore`.
+            on_redo: told of the image, by its index, and of what was computed again.
+
+        Raises:
+            UsageError, ImageError, DeviceMemoryError: as :meth:`restore` does for one of the images at least;
+                the others by themselves may still do.
+        """
+        weights = [self._weights(omega, strength) for omega in omegas]
+
+        def teller(index: int) -> Callable[[Redo], None] | None:
+            return None if on_redo is None else lambda redo: on_redo(index, redo)
+
+        pages = [
+            _Page(page, weight, strength, teller(index))
+            for index, (image, weight) in enumerate(zip(images, weights, strict=True))
+            for page in (image, *image.further)
+        ]
+        restored = iter(self._restore_pages(pages))
+        return [
+            replace(next(restored), further=tuple(islice(restored, len(image.further)))) for image in images
+        ]
+
+    def reshaped(self, tile: int | None = None, batch: int | None = None) -> Restorer:
+        """The same model on the same device with another tile or batch; shares the weights."""
+        return Restorer(
+            self.model, self.device, self.precision, tile or self.tiling.tile, batch or self.batch
+        )
+
+    def _weights(self, omega: Sequence[float], strength: float) -> Tensor:
+        """ω, 1×T on the device, once it and the strength are checked."""
         if len(omega) != len(self.degradations):
             raise UsageError(f"omega has {len(omega)} weights: this model needs {len(self.degradations)}")
         if not 0 <= strength <= 1:
             raise UsageError(f"strength is {strength}: it must be from 0 to 1")
-        weights = torch.tensor([list(omega)], dtype=torch.float32, device=self.device)
-        shown = image.filled()
-        prompts = self._image_prompts(shown, weights, on_redo)
+        return torch.tensor([list(omega)], dtype=torch.float32, device=self.device)
+
+    def _restore_pages(self, pages: Sequence[_Page]) -> list[Image]:
+        """All pages restored, in their order."""
+        restored: dict[int, Image] = {}
+        alike: dict[tuple[int, int], list[int]] = {}
+        for index, page in enumerate(pages):
+            stride, image = self.tiling.stride, page.image
+            size = image.height + -image.height % stride, image.width + -image.width % stride
+            if self.batch > 1 and max(size) <= self.tiling.tile:
+                alike.setdefault(size, []).append(index)
+            else:
+                restored[index] = self._restore_tiled(page)
+        for indices in alike.values():
+            for begin in range(0, len(indices), self.batch):
+                share = indices[begin : begin + self.batch]
+                restored |= zip(share, self._restore_together([pages[i] for i in share]), strict=True)
+        return [restored[index] for index in range(len(pages))]
+
+    def _restore_tiled(self, page: _Page) -> Image:
+        """A page, tile by tile."""
+        image, shown = page.image, page.image.filled()
+        prompts = self._image_prompts(shown, page.omega, page.on_redo)
 
         height, width = image.height, image.width
         pixels = np.empty_like(image.pixels)
@@ -110,12 +202,45 @@ class Restorer:
             band, top = np.zeros((rows.keep_stop - rows.keep_start, width, 3), np.float32), rows.keep_start
             band[: len(begun)] = begun
             for tile in row:
-                restored = self._restore_tile(shown, tile, weights, prompts, strength, on_redo)
+                restored = self._restore_tile(shown, tile, prompts, page)
                 kept = slice(tile.columns.keep_start, tile.columns.keep_stop)
                 band[:, kept] += restored * tile.weights()[..., None]
         pixels[top:] = shown.store(band, top)
-        further = (self.restore(page, omega, strength, on_redo) for page in image.further)
-        return replace(image.restored(pixels), further=tuple(further))
+        return image.restored(pixels)
+
+    def _restore_together(self, pages: Sequence[_Page]) -> list[Image]:
+        """Up to a batch of pages of one tile and one padded size."""
+        shown = [page.image.filled() for page in pages]
+        more = self.batch - len(pages)
+        with _out_of_memory(self._too_large):
+            pieces = [self._padded_tensor(image) for image in shown]
+            x = torch.cat(pieces + pieces[:1] * more).contiguous(memory_format=torch.channels_last)
+        omega = torch.cat([page.omega for page in pages] + [pages[0].omega] * more)
+
+        def forward(precision: Precision) -> Tensor:
+            with self._computing_in(precision):
+                y: Tensor = self.model(x, omega)
+                return y.float()
+
+        if len(pages) > 1:
+            y = forward(self.precision)
+            sound = [within(each, ABSURD) for each in y[: len(pages)]]
+        else:
+            y, precision = finite(forward, lambda result: [result], self.precision, self.device, ABSURD)
+            sound = [True]
+            if precision is not self.precision and pages[0].on_redo is not None:
+                ((tile,),) = self.tiling.rows(shown[0].height, shown[0].width)
+                pages[0].on_redo(Redo(tile, precision))
+        y = torch.lerp(x, y.clamp(0, 1), pages[0].strength)
+        restored = []
+        for index, page in enumerate(pages):
+            if not sound[index]:  # by itself, so that neither it nor the others come out otherwise than alone
+                restored += self._restore_together([page])
+                continue
+            image = page.image
+            whole = _to_array(y[index : index + 1, :, : image.height, : image.width])
+            restored.append(image.restored(shown[index].store(whole)))
+        return restored
 
     def _image_prompts(
         self, image: Image, omega: Tensor, on_redo: Callable[[Redo], None] | None
@@ -144,13 +269,7 @@ class Restorer:
         return prompts
 
     def _restore_tile(
-        self,
-        image: Image,
-        tile: Tile,
-        omega: Tensor,
-        prompts: ImagePrompts | None,
-        strength: float,
-        on_redo: Callable[[Redo], None] | None,
+        self, image: Image, tile: Tile, prompts: ImagePrompts | None, page: _Page
     ) -> NDArray[np.float32]:
         """The kept part of one tile, h×w×3, in [0, 1]."""
         rows, columns = tile.rows, tile.columns
@@ -159,15 +278,15 @@ class Restorer:
         def forward(precision: Precision) -> Tensor:
             with self._computing_in(precision):
                 if prompts is None:
-                    y: Tensor = self.model(x, omega)
+                    y: Tensor = self.model(x, page.omega)
                 else:
                     y = cast(RestorationModel, self.model).restore_tile(x, prompts, rows.start, columns.start)
                 return y.float()
 
         y, precision = finite(forward, lambda result: [result], self.precision, self.device, ABSURD)
-        if precision is not self.precision and on_redo is not None:
-            on_redo(Redo(tile, precision))
-        y = torch.lerp(x, y.clamp(0, 1), strength)
+        if precision is not self.precision and page.on_redo is not None:
+            page.on_redo(Redo(tile, precision))
+        y = torch.lerp(x, y.clamp(0, 1), page.strength)
         kept = y[
             ...,
             rows.keep_start - rows.start : rows.keep_stop - rows.start,
@@ -181,6 +300,11 @@ class Restorer:
         pixels = image.crop_float(rows.start, rows.stop, columns.start, columns.stop)
         with _out_of_memory(self._too_large):
             return _to_tensor(pixels, self.device)
+
+    def _padded_tensor(self, image: Image) -> Tensor:
+        """The whole image, 1×3×H×W on the device, extended as the model itself would."""
+        pixels = image.crop_float(0, image.height, 0, image.width)
+        return pad_to_stride(_to_tensor(pixels, self.device), self.tiling.stride)
 
     @contextmanager
     def _computing_in(self, precision: Precision) -> Iterator[None]:
@@ -202,16 +326,16 @@ def _prompt_tensors(prompts: ImagePrompts) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _out_of_memory(what: str) -> Iterator[None]:
-    """Turn every form of running out of memory into a DeviceError that begins with ``what``."""
+def _out_of_memory(what: str, kind: type[DeviceError] = DeviceMemoryError) -> Iterator[None]:
+    """Turn every form of running out of memory into an error of this kind that says ``what``."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DeviceError(f"out of memory: {what}") from error
+        raise kind(f"out of memory: {what}") from error
     except RuntimeError as error:
         # The CPU's and MPS's allocators have no type of their own.
-        if any(sign in str(error) for sign in ("DefaultCPUAllocator", "out of memory")):
-            raise DeviceError(f"out of memory: {what}") from error
+        if any(sign in str(error) for sign in ("DefaultCPUAllocator", "out of memory", "bad_alloc")):
+            raise kind(f"out of memory: {what}") from error
         raise
 
 

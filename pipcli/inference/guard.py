@@ -51,12 +51,13 @@ def finite(
         if not supports(device, attempt):
             continue
         result = compute(attempt)
-        if all(_within(tensor, largest) for tensor in tensors(result)):
+        if all(within(tensor, largest) for tensor in tensors(result)):
             return result, attempt
     raise ImageError("the model's output is not finite (NaN or infinity) or absurdly large, in fp32 either")
 
 
-def _within(tensor: Tensor, largest: float) -> bool:
+def within(tensor: Tensor, largest: float) -> bool:
+    """Whether all values are finite and at most so far from 0."""
     if math.isinf(largest):
         return bool(torch.isfinite(tensor).all())
     return bool((tensor.abs() <= largest).all())  # NaN is within nothing
