@@ -16,6 +16,7 @@ from photographs import TINY, write_recipe
 from pipcli.cli import main
 from pipcli.models.checkpoint import load_weights, read_record
 from pipcli.training.checkpoint import load_checkpoint
+from pipcli.training.recipe import RECIPES
 
 
 @pytest.fixture
@@ -80,7 +81,8 @@ def test_wrong_options_give_one_line(recipe, photo_folder, tmp_path, capsys, opt
 def test_an_unknown_recipe_gives_one_line(photo_folder, tmp_path, capsys):
     assert main(arguments("nonesuch", photo_folder, tmp_path / "run")) == 2
     shown = capsys.readouterr().err
-    assert "recipe nonesuch is neither a file nor one of the package's: pip-unet, unet-blind" in shown
+    known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
+    assert f"recipe nonesuch is neither a file nor one of the package's: {known}" in shown
     assert shown.count("\n") == 1
 
 

@@ -260,6 +260,35 @@ def test_the_target_of_averaged_frames_is_their_middle_one(photo_folder, tmp_pat
     assert {linear for _, linear in seen} == {False, True}
 
 
+def test_frames_are_cut_where_they_move(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    shutil.rmtree(folder / "frames")
+    for number in range(34):
+        frame = np.full((40, 320, 3), 90, np.uint8)
+        frame[:, :80] += np.uint8(2 * number)
+        write(folder / f"frames/a/{number:03}.png", frame)
+    training, _ = load_photographs(folder, CPU, 32)
+    degraded, _ = maker(training).blurred_frames(200, 32, torch.Generator().manual_seed(4))
+    moving = (degraded.amax(dim=(1, 2, 3)) > 90.5 / 255).float().mean().item()
+    # One place in 3.6 shows what moves; one in at least one of four draws does with 1 - (1 - 1/3.6)^4.
+    assert moving == pytest.approx(0.73, abs=0.1)
+
+
+def test_scenes_with_haze_are_often_darker_than_other_photos(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    for path in (folder / "photos").iterdir():
+        write(path, np.full((64, 64, 3), 128, np.uint8))
+    training, _ = load_photographs(folder, CPU, 32)
+    batches = maker(training, replace(PLAIN, jitter=1.0))
+    darkest = {}
+    for degradation in (Degradation.HAZE, Degradation.NOISE):
+        target = batches.make(Stage(1.0, 32, {degradation: 200}), 5).targets
+        darkest[degradation] = target.mean(dim=(1, 2, 3)).min().item()
+    # Exponents up to 1.35, and up to 2.3; gains hardly change the mean of the three channels.
+    assert darkest[Degradation.NOISE] == pytest.approx(0.9 * 0.502**1.35, abs=0.03)
+    assert darkest[Degradation.HAZE] == pytest.approx(0.9 * 0.502**2.3, abs=0.03)
+
+
 def with_slices(photographs: Photographs) -> Photographs:
     rng = np.random.default_rng(12)
     return replace(photographs, slices=PixelBank([rng.integers(0, 200, (80, 90, 1)).astype(np.int16)], CPU))

@@ -24,12 +24,15 @@ def test_every_shipped_recipe_loads_and_builds(name):
     assert bool(recipe.minutes) != bool(recipe.steps)
 
 
-def test_the_flagship_goes_on_from_the_blind_one():
-    blind, prompted = (
+@pytest.mark.parametrize(
+    ("before", "after"), [("unet-blind", "pip-unet-first"), ("pip-unet-first", "pip-unet")]
+)
+def test_the_flagships_runs_go_on_from_each_other(before, after):
+    first, second = (
         build_model(recipe.architecture, recipe.model).state_dict()
-        for recipe in (load_recipe("unet-blind"), load_recipe("pip-unet"))
+        for recipe in (load_recipe(before), load_recipe(after))
     )
-    assert {name: prompted[name].shape for name in blind} == {name: blind[name].shape for name in blind}
+    assert {name: second[name].shape for name in first} == {name: first[name].shape for name in first}
 
 
 def test_a_file_is_read(tmp_path):
