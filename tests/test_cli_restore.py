@@ -127,6 +127,8 @@ def test_json_is_one_line_a_file(folder, capsys):
     well = {
         "task": "denoise",
         "omega": omega,
+        "decision": None,
+        "untouched": False,
         "warnings": [],
         "left_alone": None,
         "kept": False,
@@ -196,7 +198,6 @@ REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
     "unknown device": (["in", "out", "--task", "denoise", "--device", "tpu"], 2, "'--device'"),
     "unknown precision": (["in", "out", "--task", "denoise", "--precision", "int8"], 2, "'--precision'"),
     "unknown option": (["in", "out", "--task", "denoise", "--magic"], 2, "--magic"),
-    "no task": (["in", "out"], 2, "'--task'"),
     "no output": (["in", "--task", "denoise"], 2, "OUT"),
     "same folder": (["in", "in/sub/..", "--task", "denoise"], 2, "same folder"),
     "same file": (["in/a.png", "in/a.png", "--task", "denoise"], 2, "this output is also an input"),

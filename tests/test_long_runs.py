@@ -14,11 +14,14 @@ from standins import contents, start, write_weights
 from pipcli.batch.ledger import Ledger
 from pipcli.batch.plan import plan_batch
 from pipcli.batch.run import Keeping, run_plan
+from pipcli.degradations import parse_passes
 from pipcli.errors import ModelError
 from pipcli.images import read_image
+from pipcli.inference.decision import Told
 from pipcli.models import zoo
 
 MIB = 2**20
+DENOISE = Told(parse_passes("denoise"))
 SLACK = 48 * MIB
 """What an allocator may keep more at the end than after the first fifth."""
 
@@ -96,7 +99,7 @@ def test_reading_and_writing_hide_behind_the_model(tmp_path):
     plan = plan_batch(str(tmp_path / "in"), str(tmp_path / "out"))
     plan.make_folders()
     begin = time.monotonic()
-    summary = run_plan(plan, restorer, omega, keeping=Keeping(Ledger(), "model"))
+    summary = run_plan(plan, restorer, DENOISE, keeping=Keeping(Ledger(), "model"))
     together = time.monotonic() - begin
     assert summary.restored == 200
     print(f"model alone {alone:.1f} s, whole run {together:.1f} s: {together / alone:.3f} times")

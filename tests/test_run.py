@@ -21,13 +21,15 @@ from pipcli.batch.naming import NameTemplate
 from pipcli.batch.plan import Plan, plan_batch
 from pipcli.batch.run import Existing, Keeping, Outcome, Summary, finished_jobs, refuse_strangers, run_plan
 from pipcli.batch.shards import Shard
-from pipcli.degradations import Degradation
+from pipcli.degradations import Degradation, parse_passes
 from pipcli.errors import DeviceError, ImageError, OutputError, UsageError
 from pipcli.images import Image, Wishes
+from pipcli.inference.decision import Told
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
 
 CPU = torch.device("cpu")
+DENOISE = Told(parse_passes("denoise"))
 
 
 class Inverse(nn.Module):
@@ -77,7 +79,7 @@ def test_every_file_is_restored_into_the_same_tree(tmp_path, restorer):
     for name, level in levels.items():
         save(tmp_path / "in" / name, level)
     outcomes: list[Outcome] = []
-    summary = run_plan(planned(tmp_path), restorer, (1.0,), on_outcome=outcomes.append)
+    summary = run_plan(planned(tmp_path), restorer, DENOISE, on_outcome=outcomes.append)
     assert {name: level_of(tmp_path / "out" / name) for name in levels} == {
         name: 255 - level for name, level in levels.items()
     }
@@ -92,7 +94,7 @@ def test_nothing_to_do_is_well(tmp_path, restorer):
     (tmp_path / "in" / "notes.txt").write_text("no image")
     plan = planned(tmp_path)
     assert plan.left_alone == 1
-    assert run_plan(plan, restorer, (1.0,)).exit_code == 0
+    assert run_plan(plan, restorer, DENOISE).exit_code == 0
 
 
 def test_a_bad_file_is_named_and_the_others_go_on(tmp_path, restorer):
@@ -104,7 +106,7 @@ def test_a_bad_file_is_named_and_the_others_go_on(tmp_path, restorer):
     save(tmp_path / "in" / "5.png", Inverse.worse)
     save(tmp_path / "in" / "6.png", 50)
     outcomes: list[Outcome] = []
-    summary = run_plan(planned(tmp_path), restorer, (1.0,), on_outcome=outcomes.append)
+    summary = run_plan(planned(tmp_path), restorer, DENOISE, on_outcome=outcomes.append)
     assert [outcome.error is None for outcome in outcomes] == [True, False, False, False, False, True]
     assert summary.restored == 2
     assert summary.exit_code == 3
@@ -120,12 +122,12 @@ def test_a_bad_file_is_named_and_the_others_go_on(tmp_path, restorer):
 def test_all_failed(tmp_path, restorer):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "2.png").write_text("I am a text")
-    assert run_plan(planned(tmp_path), restorer, (1.0,)).exit_code == 4
+    assert run_plan(planned(tmp_path), restorer, DENOISE).exit_code == 4
 
 
 def test_a_folder_that_could_not_be_listed_is_a_failure(tmp_path, restorer):
     save(tmp_path / "in" / "a.png", 10)
-    summary = run_plan(replace(planned(tmp_path), unlisted=(tmp_path / "in" / "secret",)), restorer, (1.0,))
+    summary = run_plan(replace(planned(tmp_path), unlisted=(tmp_path / "in" / "secret",)), restorer, DENOISE)
     assert summary.failures == (f"{tmp_path}/in/secret: cannot be listed",)
     assert (summary.restored, summary.exit_code) == (1, 3)
 
@@ -143,7 +145,7 @@ def test_a_surprise_costs_one_file_only(tmp_path, restorer, monkeypatch):
         return real(path)
 
     monkeypatch.setattr(run_module, "read_content", read)
-    summary = run_plan(planned(tmp_path), restorer, (1.0,))
+    summary = run_plan(planned(tmp_path), restorer, DENOISE)
     assert summary.restored == 1
     assert summary.failures == (
         f"{tmp_path}/in/a.png: internal error: ZeroDivisionError: a bug in a codec",
@@ -169,7 +171,7 @@ def test_what_concerns_all_files_stops_the_run(tmp_path, restorer, monkeypatch, 
         return real(image, path, *others)
 
     monkeypatch.setattr(run_module, "encode_for", encode)
-    summary = run_plan(planned(tmp_path), restorer, (1.0,))
+    summary = run_plan(planned(tmp_path), restorer, DENOISE)
     assert summary.exit_code == code
     assert summary.failures == (str(problem),)
     # What was under way when it failed may still be written.
@@ -184,14 +186,14 @@ def test_an_image_the_format_cannot_hold_is_that_files_failure(tmp_path, restore
         raise ImageError(f"{path}: a JPEG holds 8 bits")
 
     monkeypatch.setattr(run_module, "encode_for", encode)
-    assert run_plan(planned(tmp_path), restorer, (1.0,)).exit_code == 4
+    assert run_plan(planned(tmp_path), restorer, DENOISE).exit_code == 4
 
 
 def test_redone_tiles_are_counted_and_told(tmp_path, restorer):
     save(tmp_path / "in" / "a.png", 10)
     save(tmp_path / "in" / "b.png", Inverse.bad)
     outcomes: list[Outcome] = []
-    summary = run_plan(planned(tmp_path), restorer, (1.0,), on_outcome=outcomes.append)
+    summary = run_plan(planned(tmp_path), restorer, DENOISE, on_outcome=outcomes.append)
     assert (summary.redone, summary.exit_code) == (1, 0)
     assert [outcome.redone for outcome in outcomes] == [0, 1]
     assert outcomes[0].warnings == ()
@@ -203,7 +205,7 @@ def test_notes_of_reading_become_warnings(tmp_path, restorer):
     (tmp_path / "in").mkdir()
     PillowImage.new("P", (12, 8)).save(tmp_path / "in" / "a.png")
     outcomes: list[Outcome] = []
-    run_plan(planned(tmp_path), restorer, (1.0,), on_outcome=outcomes.append)
+    run_plan(planned(tmp_path), restorer, DENOISE, on_outcome=outcomes.append)
     assert outcomes[0].warnings == ("palette image read as RGB",)
 
 
@@ -217,7 +219,7 @@ def test_an_interrupted_run_finishes_the_file_in_hand(tmp_path, restorer, monkey
         return real(image, *arguments)
 
     monkeypatch.setattr(restorer, "restore", restore)
-    summary = run_plan(planned(tmp_path), restorer, (1.0,), stopping=lambda: len(computed) == 2)
+    summary = run_plan(planned(tmp_path), restorer, DENOISE, stopping=lambda: len(computed) == 2)
     assert (summary.restored, summary.unreached, summary.interrupted) == (2, 1, True)
     assert summary.exit_code == 130
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "b.png"}
@@ -225,7 +227,7 @@ def test_an_interrupted_run_finishes_the_file_in_hand(tmp_path, restorer, monkey
 
 def test_strength_is_passed_on(tmp_path, restorer):
     save(tmp_path / "in" / "a.png", 100)
-    run_plan(planned(tmp_path), restorer, (1.0,), strength=0.25)
+    run_plan(planned(tmp_path), restorer, DENOISE, strength=0.25)
     assert level_of(tmp_path / "out" / "a.png") == round(100 + 0.25 * (155 - 100))
 
 
@@ -248,7 +250,7 @@ class Night:
             refuse_strangers(plan, ledger)
         plan.make_folders()
         keeping = Keeping(ledger, model, existing, preserve_times)
-        summary = run_plan(plan, self.restorer, (1.0,), strength, outcomes.append, keeping=keeping)
+        summary = run_plan(plan, self.restorer, DENOISE, strength, outcomes.append, keeping=keeping)
         return {each.job.relative for each in outcomes if not each.kept and each.error is None}, summary
 
 
@@ -396,7 +398,7 @@ def test_a_ledger_that_cannot_be_written_stops_the_run_before_a_file_is_placed(n
 
 def restore_in_place(folder: Path, restorer: Restorer) -> Summary:
     plan = plan_batch(named_inputs([str(folder)]), None)
-    return run_plan(plan, restorer, (1.0,), keeping=Keeping(Ledger(), "m1"))
+    return run_plan(plan, restorer, DENOISE, keeping=Keeping(Ledger(), "m1"))
 
 
 def test_in_place_twice_restores_once(night, tmp_path, restorer):
@@ -443,7 +445,7 @@ def test_shards_make_what_one_run_makes_and_their_ledgers_merge(night, tmp_path,
         share = Shard(index, 3)
         plan = share.of(plan_batch(str(tmp_path / "in"), str(tmp_path / "out")))
         plan.make_folders()
-        done = run_plan(plan, restorer, (1.0,), keeping=Keeping(Ledger(share.name), "m1"))
+        done = run_plan(plan, restorer, DENOISE, keeping=Keeping(Ledger(share.name), "m1"))
         assert 0 < done.restored == len(plan.jobs) < 15
     sharded = contents(tmp_path / "out")
     done, summary = night.run()
@@ -460,7 +462,7 @@ def test_what_is_finished_can_be_asked_without_doing_anything(night, tmp_path, r
     def finished(existing: Existing = Existing.RESUME) -> set[str]:
         plan = plan_batch(str(tmp_path / "in"), str(tmp_path / "out"))
         keeping = Keeping(Ledger(), "m1", existing)
-        return {job.relative for job in finished_jobs(plan, restorer, (1.0,), 1.0, None, keeping)}
+        return {job.relative for job in finished_jobs(plan, restorer, DENOISE, 1.0, None, keeping)}
 
     assert finished() == set()
     night.run()
@@ -474,7 +476,7 @@ def test_a_missing_file_of_a_list_fails_alone(night, tmp_path, restorer, monkeyp
     monkeypatch.chdir(tmp_path)
     plan = plan_batch(named_inputs([], [b"in/a.png", b"in/none.png"]), "listed")
     plan.make_folders()
-    summary = run_plan(plan, restorer, (1.0,))
+    summary = run_plan(plan, restorer, DENOISE)
     assert summary.failures == ("in/none.png: cannot be read: No such file or directory",)
     assert (summary.exit_code, level_of(Path("listed/in/a.png"))) == (3, 245)
 
@@ -485,7 +487,7 @@ def test_what_is_wished_of_files_is_done_noted_and_part_of_the_recipe(night, tmp
         template = NameTemplate(format_=wishes.format)
         plan = plan_batch(str(tmp_path / "in"), str(tmp_path / "out"), template)
         plan.make_folders()
-        return run_plan(plan, restorer, (1.0,), keeping=Keeping(Ledger(), "m1"), wishes=wishes)
+        return run_plan(plan, restorer, DENOISE, keeping=Keeping(Ledger(), "m1"), wishes=wishes)
 
     assert run(50).restored == 3
     assert {name[:3] for name in (path.read_bytes() for path in (tmp_path / "out").rglob("*.jpg"))} == {

@@ -15,13 +15,15 @@ from pipcli.batch import slices as slices_module
 from pipcli.batch.plan import Job, Plan, plan_batch
 from pipcli.batch.run import Outcome, run_plan
 from pipcli.batch.slices import DicomOptions, Treatment, incomplete_series, require_denoising, treat_dicom
-from pipcli.degradations import Degradation, parse_task
+from pipcli.degradations import Degradation, parse_passes
 from pipcli.errors import DeviceError, ImageError, UsageError
 from pipcli.images.dicom_windows import parse_window
+from pipcli.inference.decision import Told
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
 
 HASH = "ab" * 32
+DENOISE = Told(parse_passes("denoise"))
 
 
 class Checker(nn.Module):
@@ -47,7 +49,7 @@ def options(window: str | None = "-200,300", **others) -> DicomOptions:
 def treat(path: Path, restorer: Restorer, chosen: DicomOptions, strength: float = 1.0) -> Treatment:
     target = path.with_name("out")
     job = Job(path, target, home=path.parent, relative=path.name, dicom=True)
-    treatment = treat_dicom(job, restorer, (1.0,), strength, chosen)
+    treatment = treat_dicom(job, restorer, DENOISE, strength, chosen)
     if treatment.data is not None:
         target.write_bytes(treatment.data)
     return treatment
@@ -187,11 +189,11 @@ def test_only_noise_is_removed_from_dicom():
     photos, mixed = (
         Plan((Job(Path("a"), Path("b"), home=Path(), relative="a", dicom=dicom),)) for dicom in (False, True)
     )
-    require_denoising(mixed, parse_task("denoise"))
-    require_denoising(photos, parse_task("derain"))
-    for task in ("derain", "denoise+derain", "enhance"):
+    require_denoising(mixed, parse_passes("denoise"))
+    require_denoising(photos, parse_passes("derain"))
+    for task in ("derain", "denoise+derain", "denoise,derain", "enhance"):
         with pytest.raises(UsageError, match="a: is DICOM, on which only --task denoise is allowed"):
-            require_denoising(mixed, parse_task(task))
+            require_denoising(mixed, parse_passes(task))
 
 
 # Whole runs.
@@ -211,7 +213,7 @@ def run(root: Path, restorer: Restorer, **others):
     plan = plan_batch(str(root), str(root.parent / "out"))
     plan.make_folders()
     outcomes: list[Outcome] = []
-    summary = run_plan(plan, restorer, (1.0,), 1.0, outcomes.append, dicom=options(), **others)
+    summary = run_plan(plan, restorer, DENOISE, 1.0, outcomes.append, dicom=options(), **others)
     return summary, outcomes
 
 
@@ -257,4 +259,4 @@ def test_series_are_kept_apart():
 def test_a_plan_with_dicom_needs_to_know_what_to_do(tmp_path, restorer):
     plan = plan_batch(str(scans.save(tmp_path / "a.dcm", scans.scan())), str(tmp_path / "b.dcm"))
     with pytest.raises(ValueError, match="DICOM"):
-        run_plan(plan, restorer, (1.0,))
+        run_plan(plan, restorer, DENOISE)

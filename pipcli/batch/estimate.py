@@ -44,8 +44,12 @@ class Estimate:
     free: int | None
 
 
-def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, omega: Sequence[float]) -> Estimate:
-    """Look at the headers of all files, and restore a square of noise to see what a pixel costs."""
+def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, passes: int = 1) -> Estimate:
+    """Look at the headers of all files, and restore a square of noise to see what a pixel costs.
+
+    Args:
+        passes: over each image.
+    """
     from pipcli.inference.probe import probe
 
     pixels = passed = largest = widest = unknown = disk = 0
@@ -69,11 +73,11 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, omega: Sequence[float
         disk += stored if same else height * width * _BYTES
     if not jobs:
         return Estimate(0, 0, 0.0, None, 0, None)
-    cost = probe(restorer, omega, min(restorer.tiling.tile, widest or restorer.tiling.tile))
+    cost = probe(restorer, min(restorer.tiling.tile, widest or restorer.tiling.tile))
     return Estimate(
         pixels=pixels,
         unknown=unknown,
-        seconds=passed * cost.seconds_per_pixel,
+        seconds=passes * passed * cost.seconds_per_pixel,
         memory=None if cost.memory is None else cost.memory + _COPIES * _BYTES * largest,
         disk=disk,
         free=min(_free(home) for home in {job.home for job in jobs}),

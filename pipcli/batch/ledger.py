@@ -55,6 +55,8 @@ class Entry:
         left_alone: why a DICOM file was not restored.
         series: of a DICOM file, told from others and nothing else.
         error: why there is no output.
+        decision: what the classifier found in the file and what was therefore undone; None where the user
+            said what to undo.
     """
 
     input: str
@@ -68,6 +70,7 @@ class Entry:
     left_alone: str | None = None
     series: str | None = None
     error: str | None = None
+    decision: Mapping[str, Any] | None = None
 
 
 class Ledger:

@@ -5,26 +5,35 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipcli.batch.ledger import Entry, Ledger, Recipe, as_recorded, hash_bytes, hash_file
 from pipcli.batch.pipeline import Limits, overlapped
 from pipcli.batch.plan import Job, Plan
-from pipcli.batch.slices import DicomOptions, Treatment, incomplete_series, series_id, treat_dicom
+from pipcli.batch.slices import (
+    DicomOptions,
+    Treatment,
+    divided_series,
+    incomplete_series,
+    series_id,
+    treat_dicom,
+)
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError, UsageError
 from pipcli.images import MAX_PIXELS, Image, decode_image
 from pipcli.images.atomic import write_bytes
 from pipcli.images.naming import shown
 from pipcli.images.reading import read_content
 from pipcli.images.sizes import size_of
-from pipcli.images.writing import Wishes, encode_for
+from pipcli.images.writing import Wishes, encode_for, stays_as_wished
+from pipcli.inference.decision import CLEAN
 
 if TYPE_CHECKING:
+    from pipcli.inference.decision import Choice, Decision
     from pipcli.inference.engine import Redo, Restorer
 
 SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
@@ -69,6 +78,8 @@ class Outcome:
         copied: it was left alone and copied.
         series: of a DICOM file, told from others and nothing else; None where it is not known.
         kept: nothing was done, because the output was there already.
+        untouched: the classifier found nothing to undo, and the file was copied or written as it is.
+        decision: what was decided for this file and why, as in `Entry`; None where the user said it.
     """
 
     job: Job
@@ -80,6 +91,8 @@ class Outcome:
     copied: bool = False
     series: str | None = None
     kept: bool = False
+    untouched: bool = False
+    decision: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,8 @@ class Summary:
         copied: how many of these were copied.
         incomplete: restored series that lack slices, a line each.
         kept: outputs that were there already.
+        untouched: files in which the classifier found nothing to undo.
+        verdicts: what was found → number of files, those there already too.
     """
 
     restored: int
@@ -111,6 +126,8 @@ class Summary:
     copied: int = 0
     incomplete: tuple[str, ...] = ()
     kept: int = 0
+    untouched: int = 0
+    verdicts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -120,7 +137,7 @@ class Summary:
         if self.interrupted:
             return INTERRUPTED
         if self.failures:
-            return SOME_FAILED if self.restored or self.kept else ALL_FAILED
+            return SOME_FAILED if self.restored or self.kept or self.untouched else ALL_FAILED
         return 0
 
 
@@ -147,14 +164,14 @@ def refuse_strangers(plan: Plan, ledger: Ledger) -> None:
 def finished_jobs(
     plan: Plan,
     restorer: Restorer,
-    omega: Sequence[float],
+    choice: Choice,
     strength: float,
     dicom: DicomOptions | None,
     keeping: Keeping,
     wishes: Wishes | None = None,
 ) -> frozenset[Job]:
     """The jobs of a plan that `run_plan` with the same arguments would find done."""
-    stages = _Stages(restorer, tuple(omega), strength, dicom, keeping, wishes or Wishes())
+    stages = _Stages(restorer, choice, strength, dicom, keeping, wishes or Wishes())
     return frozenset(job for job in plan.jobs if stages.finished(job))
 
 
@@ -169,7 +186,7 @@ def _size(path: Path) -> int:
 def run_plan(
     plan: Plan,
     restorer: Restorer,
-    omega: Sequence[float],
+    choice: Choice,
     strength: float = 1.0,
     on_outcome: Callable[[Outcome], None] | None = None,
     stopping: Callable[[], bool] | None = None,
@@ -184,7 +201,7 @@ def run_plan(
     Args:
         plan: its folders must be there (:meth:`Plan.make_folders`).
         restorer: the model, ready to run.
-        omega: ω for the restorer's degradations.
+        choice: what is undone in each file.
         strength: how much of the restoration to apply, in [0, 1].
         on_outcome: told of each file as soon as it is done.
         stopping: asked before each file; True ends the run there.
@@ -202,9 +219,7 @@ def run_plan(
     if dicom is None and any(job.dicom for job in plan.jobs):
         raise ValueError("the plan holds DICOM files: say what is done with them")
     start = time.monotonic()
-    stages = _Stages(
-        restorer, tuple(omega), strength, dicom, keeping, wishes or Wishes(), on_pictures, max_pixels
-    )
+    stages = _Stages(restorer, choice, strength, dicom, keeping, wishes or Wishes(), on_pictures, max_pixels)
     tally = _Tally()
     stopped_by: PipcliError | None = None
 
@@ -248,8 +263,11 @@ class _Work:
     seconds: float = 0.0
     sha256: str | None = None
     times: tuple[int, int] | None = None
+    content: bytes | None = None
     image: Image | None = None
     original: Image | None = None
+    untouched: bool = False
+    decision: Mapping[str, Any] | None = None
     treatment: Treatment = field(default_factory=Treatment)
     warnings: list[str] = field(default_factory=list)
     redone: list[Redo] = field(default_factory=list)
@@ -287,7 +305,7 @@ class _Stages:
     """The three steps of every file. Only `compute` uses the model."""
 
     restorer: Restorer
-    omega: tuple[float, ...]
+    choice: Choice
     strength: float
     dicom: DicomOptions | None
     keeping: Keeping | None
@@ -327,6 +345,7 @@ class _Stages:
             if not work.kept:
                 work.image = decode_image(content, shown(job.source), max_pixels=self.max_pixels)
                 work.warnings.extend(work.image.metadata.notes)
+                work.content = content
         return work
 
     def compute(self, work: _Work) -> None:
@@ -336,15 +355,14 @@ class _Stages:
         with work.stage():
             if work.job.dicom and self.dicom is not None:
                 work.treatment = treat_dicom(
-                    work.job, self.restorer, self.omega, self.strength, self.dicom, work.redone.append
+                    work.job, self.restorer, self.choice, self.strength, self.dicom, work.redone.append
                 )
                 work.warnings.extend(work.treatment.notes)
+                if work.treatment.decision is not None:
+                    self._note_decision(work, work.treatment.decision)
             elif work.image is not None:
-                work.original = work.image if self.on_pictures is not None else None
                 try:
-                    work.image = self.restorer.restore(
-                        work.image, self.omega, self.strength, work.redone.append
-                    )
+                    self._restore(work, work.image)
                 except ImageError as error:  # the restorer does not know the file's name
                     raise ImageError(f"{shown(work.job.source)}: {error}") from error
         if work.redone:
@@ -353,6 +371,27 @@ class _Stages:
             first = self.restorer.precision
             work.warnings.append(f"{results} not finite or absurd in {first}, redone in {precisions}")
 
+    def _restore(self, work: _Work, image: Image) -> None:
+        """Restore an image as is decided; where nothing is to be undone, leave it or its file as it is."""
+        from pipcli.inference.passes import restore_in_passes
+
+        degradations = self.restorer.degradations
+        decision = self.choice.decide(image, degradations)
+        self._note_decision(work, decision)
+        if decision.passes:
+            work.content = None
+            work.original = image if self.on_pictures is not None else None
+            omegas = decision.omegas(degradations)
+            work.image = restore_in_passes(self.restorer, image, omegas, self.strength, work.redone.append)
+        elif stays_as_wished(image, work.job.source, work.job.target, self.wishes):
+            # Not even what reading changes, such as a palette, has happened to the file.
+            work.image = None
+            work.warnings.clear()
+
+    def _note_decision(self, work: _Work, decision: Decision) -> None:
+        work.untouched = not decision.passes
+        work.decision = decision.recorded(self.restorer.degradations)
+
     def finish(self, work: _Work) -> None:
         """Encode, note and write what was restored; note failures too."""
         if work.kept:
@@ -360,19 +399,21 @@ class _Stages:
         job = work.job
         if work.error is None:
             with work.stage():
-                data = work.treatment.data
+                data = work.treatment.data if job.dicom else work.content
                 if work.image is not None:
                     data = encode_for(work.image, job.target, self.wishes, work.warnings.append)
+                work.content = None
                 # Noted first: were the process killed in between, the next run would else take the file for
                 # a stranger's, or restore in place a second time.
                 self._note(work, None if data is None else hash_bytes(data))
-                if data is not None:
+                stays = job.in_place and work.image is None
+                if data is not None and not stays:
                     write_bytes(job.target, data, work.times)
                 if self.on_pictures is not None and work.original is not None and work.image is not None:
                     # The file is right and in its place, whatever becomes of its picture.
                     with suppress(Exception):
                         self.on_pictures(job, work.original, work.image)
-        work.image = work.original = None
+        work.content = work.image = work.original = None
         if work.error is not None:
             if job.dicom:
                 work.treatment = replace(work.treatment, data=None, series=series_id(job.source))
@@ -406,7 +447,7 @@ class _Stages:
     def _recipe(self, job: Job) -> Recipe:
         restorer = self.restorer
         parameters = {
-            "omega": dict(zip(map(str, restorer.degradations), self.omega, strict=True)),
+            **self.choice.recorded(restorer.degradations),
             "strength": self.strength,
             "tile": restorer.tiling.tile,
             "device": restorer.device.type,
@@ -437,6 +478,7 @@ class _Stages:
             left_alone=work.treatment.left_alone,
             series=work.treatment.series,
             error=work.error,
+            decision=work.decision,
         )
         self.keeping.ledger.add(job.home, entry)
 
@@ -450,10 +492,13 @@ class _Tally:
     kept: int = 0
     redone: int = 0
     copied: int = 0
+    untouched: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
     left_alone: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     slices: list[tuple[Path, str]] = field(default_factory=list)
     failed_slices: list[tuple[Path, str | None]] = field(default_factory=list)
+    clean_slices: list[tuple[Path, str]] = field(default_factory=list)
 
     def count(self, work: _Work) -> Outcome:
         """Add one file, and say what became of it."""
@@ -470,19 +515,27 @@ class _Tally:
             else earlier.left_alone is not None and earlier.output_sha256 is not None,
             series=work.treatment.series if earlier is None else earlier.series,
             kept=work.kept,
+            untouched=work.untouched,
+            decision=work.decision if earlier is None else earlier.decision,
         )
+        verdict = None if outcome.decision is None else outcome.decision["verdict"]
         self.done.add(job.target)
         self.redone += outcome.redone
         if outcome.error is not None:
             self.failures.append(outcome.error)
             self.failed_slices.extend([(job.source, outcome.series)] if job.dicom else [])
             return outcome
-        self.slices.extend([(job.source, outcome.series)] if outcome.series else [])
+        if outcome.series:
+            (self.clean_slices if verdict == CLEAN else self.slices).append((job.source, outcome.series))
+        if verdict is not None:
+            self.verdicts[verdict] += 1
         if outcome.left_alone is not None:
             self.left_alone[outcome.left_alone] += 1
             self.copied += outcome.copied
         elif outcome.kept:
             self.kept += 1
+        elif outcome.untouched:
+            self.untouched += 1
         else:
             self.restored += 1
         return outcome
@@ -502,6 +555,11 @@ class _Tally:
             stopped_by=stopped_by,
             left_alone=dict(self.left_alone),
             copied=self.copied,
-            incomplete=incomplete_series(self.slices, self.failed_slices),
+            incomplete=(
+                *incomplete_series(self.slices, self.failed_slices),
+                *divided_series(self.slices, self.clean_slices),
+            ),
             kept=self.kept,
+            untouched=self.untouched,
+            verdicts=dict(self.verdicts),
         )

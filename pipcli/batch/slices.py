@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +21,10 @@ from pipcli.images.dicom_reading import read_dicom, series_of
 from pipcli.images.dicom_windows import AUTO, USUAL, Window, WindowChoice, percentile_window
 from pipcli.images.dicom_writing import Derivation, encode_dicom
 from pipcli.images.naming import shown
-from pipcli.inference.hounsfield import restore_values
+from pipcli.inference.hounsfield import restore_values, shown_in
 
 if TYPE_CHECKING:
+    from pipcli.inference.decision import Choice, Decision, Weights
     from pipcli.inference.engine import Redo, Restorer
 
 _NAMED = 10
@@ -60,32 +61,37 @@ class Treatment:
         left_alone: why it was not restored, as the end of the sentence "the file …"; None where it was.
         series: tells its series from others, and nothing else; None where it was left alone.
         notes: what the user should know, a phrase each.
+        decision: whether its noise was removed; None where it was left alone.
     """
 
     data: bytes | None = None
     left_alone: str | None = None
     series: str | None = None
     notes: tuple[str, ...] = ()
+    decision: Decision | None = None
 
 
-def require_denoising(plan: Plan, weights: Mapping[Degradation, float]) -> None:
+def require_denoising(plan: Plan, passes: Iterable[Weights]) -> None:
     """Refuse any task but noise removal where a plan holds DICOM files.
 
     Raises:
-        UsageError: it is another task.
+        UsageError: a pass undoes something else.
     """
-    other = [degradation for degradation, weight in weights.items() if weight > 0]
-    if other == [Degradation.NOISE]:
+    if all(weights.keys() == {Degradation.NOISE} for weights in map(_positive, passes)):
         return
     for job in plan.jobs:
         if job.dicom:
             raise UsageError(f"{shown(job.source)}: is DICOM, on which only --task denoise is allowed")
 
 
+def _positive(weights: Weights) -> Weights:
+    return {degradation: weight for degradation, weight in weights.items() if weight > 0}
+
+
 def treat_dicom(
     job: Job,
     restorer: Restorer,
-    omega: Sequence[float],
+    choice: Choice,
     strength: float,
     options: DicomOptions,
     on_redo: Callable[[Redo], None] | None = None,
@@ -98,7 +104,7 @@ def treat_dicom(
     """
     name = shown(job.source)
     try:
-        return _treat(job, restorer, omega, strength, options, on_redo)
+        return _treat(job, restorer, choice, strength, options, on_redo)
     except (PipcliError, MemoryError):
         raise
     except Exception as error:  # the words of any other error may quote a value
@@ -134,24 +140,48 @@ def incomplete_series(
             missing[series].append(path)
     lines = []
     for series, paths in missing.items():
-        names = ", ".join(shown(path.name) for path in paths[:_NAMED])
-        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
         total = len(whole[series]) + len(paths)
         folder = shown(whole[series][0].parent)
-        lines.append(f"{folder}: a series is not whole: {len(paths)} of {total} missing: {names}{more}")
+        lines.append(f"{folder}: a series is not whole: {len(paths)} of {total} missing: {_names(paths)}")
     return tuple(lines)
+
+
+def divided_series(
+    restored: Iterable[tuple[Path, str]], untouched: Iterable[tuple[Path, str]]
+) -> tuple[str, ...]:
+    """Which series were restored in part because the other slices show no noise, a line each.
+
+    Args:
+        restored, untouched: files with the series they belong to.
+    """
+    counts = Counter(series for _, series in restored)
+    clean: dict[str, list[Path]] = defaultdict(list)
+    for path, series in untouched:
+        if series in counts:
+            clean[series].append(path)
+    return tuple(
+        f"{shown(paths[0].parent)}: a series was restored in part: {len(paths)} of "
+        f"{counts[series] + len(paths)} show no noise and stay in the old one (--task denoise restores "
+        f"all): {_names(paths)}"
+        for series, paths in clean.items()
+    )
+
+
+def _names(paths: Sequence[Path]) -> str:
+    names = ", ".join(shown(path.name) for path in paths[:_NAMED])
+    return f"{names} and {len(paths) - _NAMED} more" if len(paths) > _NAMED else names
 
 
 def _treat(
     job: Job,
     restorer: Restorer,
-    omega: Sequence[float],
+    choice: Choice,
     strength: float,
     options: DicomOptions,
     on_redo: Callable[[Redo], None] | None,
 ) -> Treatment:
-    choice = options.window
-    image = read_dicom(job.source, others=choice is not None and not choice.in_hounsfield)
+    wanted = options.window
+    image = read_dicom(job.source, others=wanted is not None and not wanted.in_hounsfield)
     if isinstance(image, LeftAlone):
         copied = options.copy_others and image.copyable
         return Treatment(_content(job.source) if copied else None, left_alone=image.reason)
@@ -160,15 +190,21 @@ def _treat(
     notes = list(image.notes)
     if image.modality != "CT":
         notes.append(f"the model was not measured on {image.modality}")
-    choice = choice or WindowChoice(AUTO)
+    wanted = wanted or WindowChoice(AUTO)
 
-    def denoise(shown: NDArray[np.float32]) -> NDArray[np.float32]:
-        return restorer.restore(Image(shown[..., None]), omega, on_redo=on_redo).pixels[..., 0]
-
+    series = _hashed(str(image.dataset.SeriesInstanceUID))
     try:
+        decision = _decide(image, wanted, choice)
+        if not decision.passes:
+            return Treatment(_content(job.source), series=series, decision=decision)
+        (omega,) = decision.omegas(restorer.degradations)
+
+        def denoise(shown: NDArray[np.float32]) -> NDArray[np.float32]:
+            return restorer.restore(Image(shown[..., None]), omega, on_redo=on_redo).pixels[..., 0]
+
         for frame in range(image.frames):
             values, padded = image.values(frame), image.padded(frame)
-            window, note = _choose_window(image, frame, choice)
+            window, note = _choose_window(image, frame, wanted)
             notes.extend([note] if note and note not in notes else [])
             if window is not None:
                 values = restore_values(
@@ -176,10 +212,19 @@ def _treat(
                 )
             stored[frame] = image.store(frame, values)
             windows.append(str(window or "none"))
-        data = encode_dicom(image, stored, windows, _derivation(choice, restorer, strength, options))
+        data = encode_dicom(image, stored, windows, _derivation(wanted, restorer, strength, options))
     except ImageError as error:
         raise ImageError(f"{shown(job.source)}: {error}") from None
-    return Treatment(data, series=_hashed(str(image.dataset.SeriesInstanceUID)), notes=tuple(notes))
+    return Treatment(data, series=series, notes=tuple(notes), decision=decision)
+
+
+def _decide(image: DicomImage, wanted: WindowChoice, choice: Choice) -> Decision:
+    """Whether the noise of a file is removed; of several frames the one in the middle tells."""
+    frame = image.frames // 2
+    window, _ = _choose_window(image, frame, wanted)
+    # Without a window all values are equal, and so will be what is shown.
+    shown = shown_in(image.values(frame), image.padded(frame), window or USUAL)
+    return choice.decide(Image(shown[..., None]), (Degradation.NOISE,))
 
 
 def _derivation(

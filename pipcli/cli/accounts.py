@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipcli.cli.messages import complain, say
 
@@ -27,14 +27,22 @@ def progress_bar(plan: Plan, quiet: bool) -> Iterator[Callable[[], object]]:
         yield bar.update
 
 
-def outcome_line(outcome: Outcome, task: str, omega: tuple[float, ...], restorer: Restorer) -> str:
-    """A file's account as a line of JSON."""
+def outcome_line(outcome: Outcome, task: str, told: Any) -> str:
+    """A file's account as a line of JSON.
+
+    Args:
+        task: what the user asked for.
+        told: ω as the user said it (see :func:`pipcli.inference.decision.recorded_passes`); None for auto.
+    """
+    decision = outcome.decision
     has_output = outcome.error is None and (outcome.left_alone is None or outcome.copied)
     line = {
         "input": str(outcome.job.source),
         "output": str(outcome.job.target) if has_output else None,
         "task": task,
-        "omega": dict(zip(map(str, restorer.degradations), omega, strict=True)),
+        "omega": told if decision is None else decision["omega"],
+        "decision": decision,
+        "untouched": outcome.untouched,
         "seconds": round(outcome.seconds, 3),
         "warnings": list(outcome.warnings),
         "left_alone": outcome.left_alone,
@@ -60,6 +68,8 @@ def tell_summary(
         say(f"left alone: {files(count)}, each {reason}" if count > 1 else f"left alone: 1 file {reason}")
     if plan.left_alone:
         say(f"left alone: {passed_over(plan)}")
+    if summary.verdicts:
+        say(f"found: {findings(summary.verdicts)}")
     say(f"{account(summary, plan)} in {duration(summary.seconds)}, {setting}")
     if summary.redone:
         say(f"{summary.redone} results were not finite or absurd at first, computed again in more bits")
@@ -74,11 +84,35 @@ def account(summary: Summary, plan: Plan) -> str:
     ]
     if summary.kept:
         counts.insert(1, f"{summary.kept} there already")
+    if summary.untouched:
+        counts.insert(1, f"{summary.untouched} untouched")
     if summary.copied:
         counts[-1] += f" ({summary.copied} of them copied)"
     if summary.unreached:
         counts.append(f"{summary.unreached} not begun")
     return ", ".join(counts)
+
+
+def findings(verdicts: Mapping[str, int]) -> str:
+    """What was found in how many files, the most frequent first."""
+    ordered = sorted(verdicts.items(), key=lambda item: (-item[1], item[0]))
+    first, *others = [(in_words(verdict), count) for verdict, count in ordered]
+    return ", ".join(
+        [f"{first[0]} in {files(first[1])}", *(f"{words} in {count}" for words, count in others)]
+    )
+
+
+def in_words(verdict: str) -> str:
+    """A verdict as people say it."""
+    known = {"clean": "nothing", "unsure": "nothing sure"}
+    return known.get(verdict, verdict.replace(",", " and "))
+
+
+def decision_line(decision: Mapping[str, Any]) -> str:
+    """What was found in a file and how sure that is, as a phrase."""
+    chances = sorted(decision["probabilities"].items(), key=lambda item: -item[1])
+    told = ", ".join(f"{kind} {chance:.2f}" for kind, chance in chances)
+    return f"found {in_words(decision['verdict'])} ({told}; noise σ {decision['sigma']:.0f})"
 
 
 def tell_plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipcli.cli.accounts import decision_line
 from pipcli.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -74,11 +75,16 @@ class ReportBook:
             return FileRecord(
                 name, target * outcome.copied, "left alone", outcome.seconds, (outcome.left_alone,)
             )
+        notes = outcome.warnings
+        if outcome.decision is not None:
+            notes = (decision_line(outcome.decision), *notes)
+        if outcome.untouched:
+            return FileRecord(name, target, "untouched", outcome.seconds, notes)
         state = "there already" if outcome.kept else "restored"
         views = self._views.get(job, ())
         if outcome.kept and job in self._pictured and not job.dicom and not job.in_place:
             views = _views_of_files(job)
-        return FileRecord(name, target, state, outcome.seconds, outcome.warnings, views)
+        return FileRecord(name, target, state, outcome.seconds, notes, views)
 
 
 def _views_of_files(job: Job) -> tuple[Pair, ...]:

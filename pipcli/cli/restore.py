@@ -11,13 +11,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipcli import __version__
-from pipcli.cli.accounts import account, duration, files, outcome_line, progress_bar, tell_plan, tell_summary
+from pipcli.cli.accounts import (
+    account,
+    decision_line,
+    duration,
+    files,
+    findings,
+    outcome_line,
+    progress_bar,
+    tell_plan,
+    tell_summary,
+)
+from pipcli.cli.choosing import asked
 from pipcli.cli.interrupts import deferred_interrupts, terminated_like_interrupted
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption, TileOption
 from pipcli.cli.report import ReportBook, check_report
 from pipcli.cli.stream import STREAM, check_stream, restore_stream
-from pipcli.degradations import omega_vector, parse_task
 from pipcli.errors import ImageError, UsageError
 from pipcli.models.zoo import DEFAULT_MODEL
 
@@ -40,12 +50,43 @@ def restore(
     ] = None,
     *,
     task: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What to undo: denoise, derain, dehaze, deblur, enhance, or a mix such as derain+denoise.",
+            help="What to undo: auto (the default: what a classifier finds in each file), denoise, derain, "
+            "dehaze, deblur, enhance, a mix such as derain+denoise, or passes in order: denoise,derain.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    omega: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="What to undo by weights that sum to 1: noise=0.7,rain=0.3.",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="auto: probability from which a degradation is undone; 0.5 by default.",
+            show_default=False,
+        ),
+    ] = None,
+    abstain: Annotated[
+        bool,
+        typer.Option(
+            "--abstain/--no-abstain",
+            help="auto: copy untouched where nothing is found; else restore all the same, weighed by the "
+            "probabilities.",
+        ),
+    ] = True,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="auto: another classifier, such as a .safetensors file.", show_default=False
+        ),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="A name that `pipcli models` lists, or a .safetensors file.")
     ] = DEFAULT_MODEL,
@@ -172,7 +213,7 @@ def restore(
     streaming = STREAM in (*words, target)
     if streaming:
         if len(words) != 1 or target is None or files0_from is not None:
-            raise UsageError("- stands for one input or one output: pipcli restore - - --task denoise")
+            raise UsageError("- stands for one input or one output: pipcli restore - - < in > out")
         for option, given in (
             ("--json", as_json),
             ("--dry-run", dry_run),
@@ -183,7 +224,9 @@ def restore(
             if given:
                 raise UsageError(f"{option} is for files, not for -")
         check_stream(words[0], target, overwrite)
-    weights = parse_task(task)
+    wanted = asked(task, omega, classifier, threshold, abstain)
+    if drop_private and not wanted.passes:
+        raise UsageError("--drop-private needs --task denoise: auto copies files without noise as they are")
 
     # Everything that can be wrong is found before anything is changed, and what is cheap to find comes first.
     from pipcli.batch.inputs import named_inputs, read_list
@@ -213,13 +256,14 @@ def restore(
         # What is unpacked goes when the command ends, however it ends.
         inputs = context.with_resource(unpacked(named_inputs(words, listed), in_place))
         plan = plan_batch(inputs, target, template)
-        require_denoising(plan, weights)
+        require_denoising(plan, wanted.passes)
         plan = plan if share is None else share.of(plan)
         if existing is Existing.RESUME:
             refuse_strangers(plan, ledger)
         if report is not None:
             check_report(report)
 
+    from pipcli.inference.decision import recorded_passes
     from pipcli.inference.device import choose_device, choose_precision
     from pipcli.inference.engine import Restorer
     from pipcli.models import zoo
@@ -227,12 +271,13 @@ def restore(
 
     where = choose_device(device.value)
     restorer = Restorer(zoo.load_model(model), where, choose_precision(precision.value, where), tile)
-    omega = omega_vector(weights, restorer.degradations)
+    told = recorded_passes(wanted.passes, restorer.degradations)
+    choice = wanted.made_ready(where)
     setting = f"{model} on {where.type} in {restorer.precision}"
     if target is not None and streaming:
         try:
-            notes = restore_stream(
-                words[0], target, restorer, omega, strength, wishes, max_pixels or MAX_PIXELS
+            decision, notes = restore_stream(
+                words[0], target, restorer, choice, strength, wishes, max_pixels or MAX_PIXELS
             )
         except ImageError as error:
             complain(str(error))
@@ -240,7 +285,10 @@ def restore(
         if not quiet:
             for note in notes:
                 say(f"warning: {note}")
-            say(f"1 restored with {setting}")
+            recorded = decision.recorded(restorer.degradations)
+            if recorded is not None:
+                say(decision_line(recorded))
+            say(f"1 {'restored' if decision.passes else 'untouched'} with {setting}")
         return
 
     keeping = Keeping(ledger, sha256_of(zoo.locate(model).path), existing, preserve_times)
@@ -259,9 +307,10 @@ def restore(
     if dry_run:
         from pipcli.batch.estimate import estimate_jobs
 
-        finished = finished_jobs(plan, restorer, omega, strength, dicom, keeping, wishes)
+        finished = finished_jobs(plan, restorer, choice, strength, dicom, keeping, wishes)
         todo = [job for job in plan.jobs if job not in finished]
-        tell_plan(plan, finished, estimate_jobs(todo, restorer, omega), task, restorer, as_json)
+        estimate = estimate_jobs(todo, restorer, len(wanted.passes) or 1)
+        tell_plan(plan, finished, estimate, wanted.label, restorer, as_json)
         return
     book = None if report is None else ReportBook(plan)
     plan.make_folders()
@@ -279,14 +328,14 @@ def restore(
                 book.add_outcome(outcome)
             warnings.update(outcome.warnings)
             if as_json:
-                print(outcome_line(outcome, task, omega, restorer), flush=True)
+                print(outcome_line(outcome, wanted.label, told), flush=True)
             advance()
 
         pictures = None if book is None else book.add_pictures
         summary = run_plan(
             plan,
             restorer,
-            omega,
+            choice,
             strength,
             take,
             stopping,
@@ -298,15 +347,17 @@ def restore(
         )
     tell_summary(summary, plan, setting, warnings, quiet)
     if book is not None and report is not None:
+        found = (("found", findings(summary.verdicts)),) if summary.verdicts else ()
         facts = (
-            ("task", task),
+            ("task", wanted.label),
+            *found,
             ("model", f"{model}, sha256 {keeping.model_sha256[:16]}"),
             ("computed", f"on {where.type} in {restorer.precision}, tile {tile}, strength {strength:g}"),
             ("files", account(summary, plan)),
             ("time", duration(summary.seconds)),
             ("program", f"pipcli {__version__}"),
         )
-        book.write(report, f"Restored: {task}", facts)
+        book.write(report, f"Restored: {wanted.label}", facts)
     raise typer.Exit(summary.exit_code)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from pipcli.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from pipcli.images import Wishes
+    from pipcli.inference.decision import Choice, Decision
     from pipcli.inference.engine import Restorer
 
 STREAM = "-"
@@ -43,38 +43,54 @@ def restore_stream(
     source: str,
     target: str,
     restorer: Restorer,
-    omega: Sequence[float],
+    choice: Choice,
     strength: float,
     wishes: Wishes,
     max_pixels: int,
-) -> tuple[str, ...]:
+) -> tuple[Decision, tuple[str, ...]]:
     """Restore one image from stdin or a file, to stdout or a file.
 
-    To stdout in the format of the source, or as it is wished.
+    To stdout in the format of the source, or as it is wished. Where nothing is to be undone, the file itself
+    goes through, unless a wish changes it.
 
     Returns:
-        what the user should know, a phrase each.
+        what was decided, and what the user should know, a phrase each.
 
     Raises:
         UsageError, ImageError, OutputError, DeviceError: as for files.
     """
-    from pipcli.images import decode_image, encode_image, write_image
+    from pipcli.images import decode_image, encode_image
+    from pipcli.images.atomic import write_bytes
     from pipcli.images.dicom import is_dicom
     from pipcli.images.naming import shown
     from pipcli.images.reading import read_content
+    from pipcli.images.writing import encode_for, stays_as_wished
+    from pipcli.inference.passes import restore_in_passes
 
     name = "standard input" if source == STREAM else shown(source)
     content = sys.stdin.buffer.read() if source == STREAM else read_content(source)
     if is_dicom(content):
         raise ImageError(f"{name}: is DICOM, which is restored from file to file")
     image = decode_image(content, name, max_pixels=max_pixels)
+    notes = list(image.metadata.notes)
+    to_file = None if target == STREAM else target
     try:
-        restored = restorer.restore(image, omega, strength)
+        decision = choice.decide(image, restorer.degradations)
+        if decision.passes:
+            omegas = decision.omegas(restorer.degradations)
+            image = restore_in_passes(restorer, image, omegas, strength)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
-    if target == STREAM:
-        sys.stdout.buffer.write(encode_image(restored, wishes=wishes))
+    from_file = None if source == STREAM else source
+    if not decision.passes and stays_as_wished(image, from_file, to_file, wishes):
+        data, notes = content, []
+    elif to_file is None:
+        data = encode_image(image, wishes=wishes)
+    else:
+        data = encode_for(image, to_file, wishes, notes.append)
+    if to_file is None:
+        sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
-        return (*image.metadata.notes, *write_image(restored, target, wishes))
-    return image.metadata.notes
+        write_bytes(to_file, data)
+    return decision, tuple(notes)

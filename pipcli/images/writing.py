@@ -92,6 +92,29 @@ def encode_for(
     return data
 
 
+def stays_as_wished(
+    image: Image,
+    source: str | os.PathLike[str] | None,
+    target: str | os.PathLike[str] | None,
+    wishes: Wishes,
+) -> bool:
+    """Whether the file of an unchanged image can stand at target byte for byte: no wish changes it.
+
+    Args:
+        image: as it was read.
+        source: name of its file; None for a stream.
+        target: name of the file to be; None for a stream.
+    """
+    if wishes.quality is not None or wishes.bits is not None:
+        return False
+    named = None if target is None else format_of_name(target)
+    asked = wishes.format or named
+    if asked is None or asked.name == image.metadata.format:
+        return True
+    # A file whose suffix is wrong may keep both.
+    return wishes.format is None and source is not None and format_of_name(source) is named
+
+
 def encode_image(image: Image, format_name: str | None = None, wishes: Wishes | None = None) -> bytes:
     """The image as a file's bytes, in the named format or else in that of its source.
 

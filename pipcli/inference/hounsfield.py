@@ -120,14 +120,19 @@ def restore_values(
         share = contrast.share(values)
         if not (share * weight).any():
             continue
-        shown = contrast.shown
-        clipped = np.clip((values - shown.low) / shown.width, 0.0, 1.0)
-        before = np.where(padded, 0.0, clipped).astype(np.float32)
-        change += share * shown.width * (denoise(before).astype(np.float64) - before)
+        before = shown_in(values, padded, contrast.shown)
+        change += share * contrast.shown.width * (denoise(before).astype(np.float64) - before)
     change -= local_mean(change, weight)
     weight *= feather(values + change, window, FEATHER)
     restored: Values = np.where(weight > 0, values + weight * change, values)
     return restored
+
+
+def shown_in(values: Values, padded: NDArray[np.bool_], window: Window) -> Pixels:
+    """H×W values as a network sees them in a window: its ends 0 and 1, padding 0."""
+    clipped = np.clip((values - window.low) / window.width, 0.0, 1.0)
+    shown: Pixels = np.where(padded, 0.0, clipped).astype(np.float32)
+    return shown
 
 
 def feather(values: Values, window: Window, share: float) -> Values:
