@@ -168,7 +168,7 @@ def test_the_first_step_is_that_of_the_recipe(photo_folder, tmp_path, monkeypatc
     torch.manual_seed(run.seed)
     model = build_model(run.architecture, run.model).to(memory_format=torch.channels_last)
     (batch,) = batches
-    device, dtype, _, _ = loop._place()
+    device, dtype, _, _ = loop.place_process()
     with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
         output = model(batch.inputs.to(memory_format=torch.channels_last), batch.omega)
     error = output.float() - batch.targets

@@ -254,6 +254,7 @@ def place_process() -> tuple[torch.device, torch.dtype, int, int]:
 
 
 def device_name(device: torch.device) -> str:
+    """What a record of training calls the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"

@@ -1,0 +1,387 @@
+"""What the classifier learns from: chains clean → degraded → doubly degraded, and what each link shows.
+
+Every link of a chain goes through the same resizing and compression, the clean one too, so that neither size
+nor codec gives anything away. What can hardly be seen in the end has no label: nobody could say.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageEnhance, ImageFilter
+from torch import Tensor
+
+from pipcli.degradations import Degradation
+from pipcli.models.classifier import choose_crops, make_overview
+from pipcli.synthesis import SynthesisRanges, average_frames, degrade
+from pipcli.training.bank import PixelBank
+from pipcli.training.data import FEWEST_FRAMES, MOST_FRAMES, Photographs
+
+Picture = PillowImage.Image
+
+FAINT: Mapping[Degradation, float] = {
+    Degradation.NOISE: 39.0,
+    Degradation.RAIN: 38.0,
+    Degradation.HAZE: 24.0,
+    Degradation.BLUR: 38.0,
+    Degradation.LOWLIGHT: 22.0,
+}
+"""PSNR in dB between the links before and after, from which a degradation is too faint to be labelled."""
+
+SHARES: Mapping[Degradation, float] = {
+    Degradation.NOISE: 0.24,
+    Degradation.RAIN: 0.21,
+    Degradation.HAZE: 0.15,
+    Degradation.BLUR: 0.24,
+    Degradation.LOWLIGHT: 0.16,
+}
+"""Of the chains, by what happens first."""
+
+SECOND: Mapping[Degradation, tuple[Degradation, ...]] = {
+    Degradation.NOISE: (),
+    Degradation.RAIN: (Degradation.NOISE, Degradation.NOISE, Degradation.BLUR, Degradation.LOWLIGHT),
+    Degradation.HAZE: (Degradation.NOISE, Degradation.NOISE, Degradation.RAIN, Degradation.BLUR),
+    Degradation.BLUR: (Degradation.NOISE, Degradation.NOISE, Degradation.LOWLIGHT),
+    Degradation.LOWLIGHT: (Degradation.NOISE,),
+}
+"""What may come on top: first the weather, then the shutter and the light, then the sensor."""
+
+_HANDLING = ((True, False), (False, True), (True, True), (True, True))
+"""Whether resized and whether compressed, each as often as the others: most often both."""
+
+_RESAMPLING = (
+    PillowImage.Resampling.BILINEAR,
+    PillowImage.Resampling.BICUBIC,
+    PillowImage.Resampling.LANCZOS,
+)
+
+
+@dataclass(frozen=True)
+class ExampleShares:
+    """How examples come about.
+
+    Attributes:
+        sides: shortest and longest side of a window cut from a photo, in pixels.
+        smallest_scale: photos are scaled by a factor from this on; up to 1.1.
+        finished: share of windows with other contrast, colour, sharpness or a trace of grain; clean still.
+        real_lowlight: share of low-light chains that begin with a real pair.
+        real_blur: share of blur chains averaged from video frames.
+        two: share of the chains with a second degradation.
+        handled: share of the chains that are resized in the end, compressed as JPEG, or both.
+    """
+
+    sides: tuple[int, int] = (144, 320)
+    smallest_scale: float = 0.4
+    finished: float = 0.35
+    real_lowlight: float = 0.5
+    real_blur: float = 0.35
+    two: float = 0.25
+    handled: float = 0.6
+
+    def __post_init__(self) -> None:
+        low, high = self.sides
+        if not 32 <= low <= high:
+            raise ValueError(f"sides is {self.sides}: they must rise from at least 32")
+        if not 0.1 <= self.smallest_scale <= 1:
+            raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.1, 1]")
+        for name in ("finished", "real_lowlight", "real_blur", "two", "handled"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture and what is known of it.
+
+    Attributes:
+        picture: RGB.
+        present: 1 or 0 for each degradation, NaN where it is too faint to be told.
+        sigma: of the noise in units of 1/255; NaN where it was not added, or was changed after.
+    """
+
+    picture: Picture
+    present: tuple[float, ...]
+    sigma: float = math.nan
+
+
+@dataclass(frozen=True)
+class ExampleBatch:
+    """Crops B×N×3×S×S, overviews B×3×S×S, presence B×T and sigma B, both NaN where unknown."""
+
+    crops: Tensor
+    overviews: Tensor
+    present: Tensor
+    sigma: Tensor
+
+
+class ExampleMaker:
+    """Makes examples from photographs, all drawn from one seed a batch.
+
+    Args:
+        photographs: of one split.
+        degradations: the classifier's, in the order of its logits.
+        shares: how examples come about.
+        ranges: what synthetic degradations are drawn from.
+    """
+
+    def __init__(
+        self,
+        photographs: Photographs,
+        degradations: Sequence[Degradation],
+        shares: ExampleShares,
+        ranges: SynthesisRanges,
+    ) -> None:
+        self.photographs = photographs
+        self.degradations = tuple(degradations)
+        self.shares = shares
+        self.ranges = ranges
+        self.generator = torch.Generator()
+        self.host = random.Random()
+
+    def seed(self, seed: int) -> None:
+        """What is drawn from here on depends on this number alone."""
+        self.generator.manual_seed(seed)
+        self.host.seed(seed)
+
+    def batch(self, count: int, size: int, crops: int, seed: int) -> ExampleBatch:
+        """At least ``count`` examples, chain by chain, each as ``crops`` crops of side ``size``."""
+        self.seed(seed)
+        examples: list[Example] = []
+        while len(examples) < count:
+            examples += self.chain()
+        views = [self._look(example.picture, size, crops) for example in examples]
+        return ExampleBatch(
+            torch.stack([near for near, _ in views]),
+            torch.cat([far for _, far in views]),
+            torch.tensor([example.present for example in examples]),
+            torch.tensor([example.sigma for example in examples]),
+        )
+
+    def chain(self) -> list[Example]:
+        """A clean picture, and the same with one degradation or two after each other."""
+        host = self.host
+        known = [kind for kind in self.degradations if SHARES[kind]]
+        (first,) = host.choices(known, [SHARES[kind] for kind in known])
+        clean, degraded, sigma = self._first(first)
+        links, kinds, sigmas = [clean, degraded], [first], [math.nan, sigma]
+        following = [kind for kind in SECOND[first] if kind in self.degradations]
+        if following and host.random() < self.shares.two:
+            second = host.choice(following)
+            again, sigma = self.degraded(degraded, second)
+            links.append(again)
+            kinds.append(second)
+            sigmas.append(sigma)
+        return self._finish(links, kinds, sigmas)
+
+    def degraded(self, clean: Picture, kind: Degradation) -> tuple[Picture, float]:
+        """A synthetic degradation of a picture, and the deviation of the noise where that is what it is."""
+        pixels = to_tensor(clean)
+        sigma = math.nan
+        ranges = self.ranges
+        if kind is Degradation.NOISE:
+            # Evenly in the logarithm: the error that counts is relative. Left as floats, to be measured.
+            low, high = max(2.0, ranges.noise.sigma[0]), ranges.noise.sigma[1]
+            level = math.exp(self.host.uniform(math.log(low), math.log(high)))
+            noise = replace(ranges.noise, sigma=(level, level), eight_bit_chance=0.0)
+            ranges = replace(ranges, noise=noise)
+        result = degrade(pixels, kind, ranges, self.generator)
+        truncated = False
+        if kind is Degradation.NOISE:
+            sigma = 255 * float((result - pixels).square().mean().sqrt())
+            truncated = self.host.random() < 0.5
+        return _to_picture(result, truncated), sigma
+
+    def _first(self, kind: Degradation) -> tuple[Picture, Picture, float]:
+        """A clean picture and what the first degradation makes of it: a real pair, or synthetic."""
+        photographs, chance = self.photographs, self.host.random()
+        if kind is Degradation.LOWLIGHT and len(photographs.low) and chance < self.shares.real_lowlight:
+            bank = photographs.low
+            place = self._place(bank, self.host.randrange(len(bank)))
+            return place.cut(photographs.high), place.cut(bank), math.nan
+        if kind is Degradation.BLUR and len(photographs.first_frames) and chance < self.shares.real_blur:
+            start = int(photographs.first_frames[self.host.randrange(len(photographs.first_frames))])
+            return *self.blurred_frames(start, self._place(photographs.frames, start)), math.nan
+        clean = self.clean()
+        degraded, sigma = self.degraded(clean, kind)
+        return clean, degraded, sigma
+
+    def clean(self) -> Picture:
+        """A window of a photo, of a bright LOL picture or of a sharp frame, some finished otherwise."""
+        photographs, host = self.photographs, self.host
+        banks = [photographs.photos, photographs.high, photographs.frames]
+        (bank,) = host.choices(banks, [0.7 if i == 0 else 0.15 * bool(len(b)) for i, b in enumerate(banks)])
+        picture = self._place(bank, host.randrange(len(bank))).cut(bank)
+        return self._finished(picture) if host.random() < self.shares.finished else picture
+
+    def blurred_frames(self, start: int, place: Place | None = None) -> tuple[Picture, Picture]:
+        """The middle one of 7 to 13 frames from a number on, and their mean, half of them in linear light.
+
+        Args:
+            start: number of the first frame in the bank.
+            place: a window of it; by default the whole frames.
+        """
+        bank = self.photographs.frames
+        count = self.host.randint(FEWEST_FRAMES, MOST_FRAMES)
+        numbers = range(start, start + count)
+        pictures = [whole(bank, n) if place is None else replace(place, image=n).cut(bank) for n in numbers]
+        frames = torch.cat([to_tensor(picture) for picture in pictures])[None]
+        linear = torch.tensor([self.host.random() < 0.5])
+        return pictures[count // 2], _to_picture(average_frames(frames, torch.tensor([count]), linear), False)
+
+    def visible(self, before: Picture, after: Example, kind: Degradation) -> tuple[float, ...]:
+        """What is present in an example, NaN in place of 1 where the kind can hardly be seen."""
+        if _psnr(before, after.picture) < FAINT[kind]:
+            return after.present
+        return tuple(
+            math.nan if each is kind else known
+            for each, known in zip(self.degradations, after.present, strict=True)
+        )
+
+    def _place(self, bank: PixelBank, image: int) -> Place:
+        """A random window of one image."""
+        host, (low, high) = self.host, self.shares.sides
+        across, down = int(bank.widths[image]), int(bank.heights[image])
+        # No smaller than a window of the least size can be cut from.
+        least = max(self.shares.smallest_scale, low / min(across, down))
+        scale = math.exp(host.uniform(math.log(min(least, 1.1)), math.log(1.1)))
+        height, width = (min(round(host.uniform(low, high)), int(side * scale)) for side in (down, across))
+        rows, columns = min(down, round(height / scale)), min(across, round(width / scale))
+        return Place(
+            image=image,
+            top=host.randint(0, down - rows),
+            left=host.randint(0, across - columns),
+            rows=rows,
+            columns=columns,
+            size=(max(1, width), max(1, height)),
+            resampling=host.choice(_RESAMPLING),
+            mirrored=host.random() < 0.5,
+        )
+
+    def _finished(self, picture: Picture) -> Picture:
+        """As another camera, or another hand, would have finished it."""
+        host = self.host
+        if host.random() < 0.5:
+            picture = ImageEnhance.Contrast(picture).enhance(host.uniform(0.75, 1.25))
+        if host.random() < 0.5:
+            curve = host.uniform(0.75, 1.3)
+            picture = picture.point([round(255 * (value / 255) ** curve) for value in range(256)] * 3)
+        if host.random() < 0.4:
+            picture = ImageEnhance.Color(picture).enhance(host.choice((0.0, host.uniform(0.5, 1.3))))
+        chance = host.random()
+        if chance < 0.35:
+            radius, percent = host.uniform(0.6, 2.0), round(host.uniform(40, 160))
+            picture = picture.filter(ImageFilter.UnsharpMask(radius, percent, 2))
+        elif chance < 0.5:
+            picture = picture.filter(ImageFilter.GaussianBlur(host.uniform(0.2, 0.45)))
+        elif chance < 0.75:
+            pixels = to_tensor(picture)
+            grain = torch.randn(pixels.shape, generator=self.generator) * (host.uniform(0.3, 1.5) / 255)
+            picture = _to_picture(pixels + grain, False)
+        return picture
+
+    def _finish(
+        self, links: Sequence[Picture], kinds: Sequence[Degradation], sigmas: Sequence[float]
+    ) -> list[Example]:
+        """Resize and compress all links alike, and say what can still be seen in each."""
+        host = self.host
+        resized, compressed = (
+            host.choice(_HANDLING) if host.random() < self.shares.handled else (False, False)
+        )
+        if resized:
+            low = math.log(max(0.5, self.shares.sides[0] / min(links[0].size)))
+            scale = math.exp(host.uniform(min(0.0, low), math.log(1.35)))
+            stretch = math.exp(host.uniform(-0.1, 0.1))
+            width, height = links[0].size
+            size = (round(width * scale * stretch), round(height * scale / stretch))
+            filtering = host.choice(_RESAMPLING)
+            links = [link.resize(size, filtering) for link in links]
+        if compressed:
+            quality, subsampling = host.randint(75, 97), host.choice((0, 2, 2))
+            links = [as_jpeg(link, quality, subsampling) for link in links]
+        examples = [Example(links[0], (0.0,) * len(self.degradations))]
+        for after, kind, sigma in zip(links[1:], kinds, sigmas[1:], strict=True):
+            before = examples[-1]
+            present = tuple(
+                1.0 if each is kind else known
+                for each, known in zip(self.degradations, before.present, strict=True)
+            )
+            example = Example(after, present, math.nan if resized or compressed else sigma)
+            examples.append(replace(example, present=self.visible(before.picture, example, kind)))
+        return examples
+
+    def _look(self, picture: Picture, size: int, count: int) -> tuple[Tensor, Tensor]:
+        """Crops N×3×S×S, chosen from half as many more at random places, and the overview 1×3×S×S."""
+        pixels = to_tensor(picture)
+        height, width = pixels.shape[-2:]
+        corners = [
+            (self.host.randint(0, height - size), self.host.randint(0, width - size))
+            for _ in range(count + count // 2)
+        ]
+        candidates = torch.cat([pixels[..., y : y + size, x : x + size] for y, x in corners])
+        return candidates[choose_crops(candidates, count)], make_overview(pixels, size)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A window of an image of a bank, and how it is brought to size (width, height)."""
+
+    image: int
+    top: int
+    left: int
+    rows: int
+    columns: int
+    size: tuple[int, int]
+    resampling: PillowImage.Resampling
+    mirrored: bool
+
+    def cut(self, bank: PixelBank) -> Picture:
+        """The window of that image in a bank."""
+        width, start = int(bank.widths[self.image]), int(bank.starts[self.image])
+        rows = bank.pixels[start + self.top * width : start + (self.top + self.rows) * width]
+        window = rows.view(self.rows, width, 3)[:, self.left : self.left + self.columns]
+        picture = PillowImage.fromarray(np.ascontiguousarray(window.numpy()))
+        if picture.size != self.size:
+            picture = picture.resize(self.size, self.resampling)
+        return picture.transpose(PillowImage.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else picture
+
+
+def whole(bank: PixelBank, image: int) -> Picture:
+    """An image of a bank as it is."""
+    start, height, width = (int(each[image]) for each in (bank.starts, bank.heights, bank.widths))
+    return PillowImage.fromarray(bank.pixels[start : start + height * width].view(height, width, 3).numpy())
+
+
+def as_jpeg(picture: Picture, quality: int, subsampling: int) -> Picture:
+    """The picture after being stored as JPEG; subsampling 0 is 4:4:4, 2 is 4:2:0."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    with PillowImage.open(buffer) as stored:
+        stored.load()
+        return stored
+
+
+def _psnr(picture: Picture, other: Picture) -> float:
+    first, second = (np.asarray(each, np.float32) for each in (picture, other))
+    return 10 * math.log10(255**2 / max(1e-6, float(np.square(first - second).mean())))
+
+
+def to_tensor(picture: Picture) -> Tensor:
+    """1×3×H×W in [0, 1]."""
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels.permute(2, 0, 1)[None].to(torch.float32).div_(255)
+
+
+def _to_picture(image: Tensor, truncated: bool) -> Picture:
+    """8-bit pixels of 1×3×H×W, rounded or truncated."""
+    scaled = (image[0] * 255).clamp(0, 255)
+    whole = scaled.add_(1e-4).floor_() if truncated else scaled.round_()
+    pixels: NDArray[np.uint8] = whole.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return PillowImage.fromarray(pixels)

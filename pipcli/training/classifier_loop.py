@@ -1,0 +1,247 @@
+"""The training loop of the classifier, for one process."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipcli.configuration import to_mapping
+from pipcli.errors import OutputError, UsageError
+from pipcli.models.checkpoint import save_weights
+from pipcli.models.classifier import Classifier
+from pipcli.synthesis import SynthesisRanges
+from pipcli.training.checkpoint import load_checkpoint, save_checkpoint
+from pipcli.training.classifier_data import ExampleMaker
+from pipcli.training.classifier_recipe import ClassifierRecipe
+from pipcli.training.classifier_validation import (
+    find_temperature,
+    make_views,
+    predict,
+    presence_loss,
+    scores_of,
+)
+from pipcli.training.data import load_photographs
+from pipcli.training.loop import (
+    Progress,
+    collected_signals,
+    device_name,
+    learning_rate_at,
+    place_process,
+    seed_of,
+)
+from pipcli.training.optimiser import make_optimisers, moments_of
+
+
+def train_classifier(
+    recipe: ClassifierRecipe,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Path | None:
+    """Train by ``recipe`` and return the path of the finished weights, or None where a signal came first.
+
+    Under ``out`` stand the files that :func:`pipcli.training.loop.train` writes; every weights file is the
+    moving average of the weights, calibrated on the held-out photographs.
+
+    Args:
+        data: folder of training photographs (``training/data.py`` says its layout).
+        out: folder of the run, made if need be.
+        resume: go on from ``out/checkpoint``.
+
+    Raises:
+        UsageError: recipe or data do not fit, ``out`` holds a run that is not to be resumed, or several
+            processes were started.
+        ModelError: the checkpoint is missing or damaged.
+        OutputError: ``out`` cannot be made.
+    """
+    if bool(recipe.minutes) == bool(recipe.steps):
+        raise UsageError("give the length of the run either in minutes or in steps")
+    if not resume and (out / "log.jsonl").exists():
+        raise UsageError(f"folder {out} holds a run already: resume it, or choose another folder")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a classifier is trained by one process: start it without torchrun")
+    device, dtype, _, _ = place_process()
+    torch.manual_seed(recipe.seed)
+    config = recipe.config
+    model = Classifier(config)
+    model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    average = copy.deepcopy(model).eval()
+    parameters = list(model.parameters())
+    optimisers = make_optimisers(parameters, recipe.optimiser)
+    training, held_out = load_photographs(data, torch.device("cpu"), config.size)
+    ranges = SynthesisRanges()
+    maker = ExampleMaker(training, model.degradations, recipe.data, ranges)
+    views = make_views(
+        ExampleMaker(held_out, model.degradations, recipe.data, ranges), config.size, config.crops
+    )
+
+    step, minutes_before, best = 0, 0.0, math.inf
+    if resume:
+        tensors, state = load_checkpoint(out)
+        _restore(tensors, model, average, optimisers)
+        step, minutes_before, best = state["step"], state["minutes"], state["best"]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder {out} cannot be made: {error.strerror}") from None
+    started = reported = checkpointed = time.monotonic()
+    seen = 0
+
+    def minutes() -> float:
+        return minutes_before + (time.monotonic() - started) / 60
+
+    def done() -> float:
+        return min(1.0, minutes() / recipe.minutes if recipe.minutes else step / recipe.steps)
+
+    def save() -> dict[str, float]:
+        state = {"step": step, "minutes": minutes(), "best": best}
+        save_checkpoint(out, _collect(model, average, optimisers), state)
+        return state
+
+    def keep(loss: float, rate: float, speed: float) -> dict[str, Any]:
+        """Calibrate and validate the average, write checkpoint, best weights and a line of the log."""
+        nonlocal best
+        average.temperature.fill_(1.0)
+        logits, sigma = predict(average, views, device, dtype)
+        temperature = find_temperature(logits, views.present)
+        average.temperature.fill_(temperature)
+        scores = scores_of(logits / temperature, sigma, views)
+        record = {
+            "recipe": to_mapping(recipe),
+            "step": step,
+            "minutes": round(minutes(), 2),
+            "device": device_name(device),
+            "validation": {name: round(value, 4) for name, value in scores.items()},
+        }
+        if scores["loss"] < best:
+            best = scores["loss"]
+            save_weights(average, out / "best.safetensors", record)
+        line = {**save(), "done": done(), "loss": loss, "learning_rate": rate, "examples_per_second": speed}
+        with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps({**line, "temperature": temperature, "validation": scores}) + "\n")
+        report(Progress(step, done(), minutes(), loss, rate, speed, scores))
+        return record
+
+    loss_sum, loss_count, speed, rate = 0.0, 0, 0.0, 0.0
+    with collected_signals() as stopped:
+        while done() < 1 and not stopped:
+            batch = maker.batch(recipe.batch, config.size, recipe.crops, seed_of(recipe.seed, step, 0))
+            rate = learning_rate_at(recipe.optimiser, step, done())
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+            with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+                logits, sigma = model(batch.crops.to(device), batch.overviews.to(device))
+            loss = presence_loss(logits, batch.present.to(device), recipe.smoothing)
+            loss = loss + recipe.noise_weight * sigma_loss(sigma, batch.sigma.to(device))
+            model.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(parameters, recipe.optimiser.clip)
+            for optimiser in optimisers:
+                optimiser.step()
+            _follow(average, model, min(recipe.optimiser.ema, (1 + step) / (10 + step)))
+            step += 1
+            seen += len(batch.present)
+            loss_sum += loss.item()
+            loss_count += 1
+            now = time.monotonic()
+            if now - reported >= 5:
+                speed = seen / (now - reported)
+                reported, seen = now, 0
+                report(Progress(step, done(), minutes(), loss_sum / loss_count, rate, speed))
+            if now - checkpointed >= 60 * recipe.checkpoint_minutes:
+                keep(loss_sum / loss_count, rate, speed)
+                loss_sum, loss_count, seen = 0.0, 0, 0
+                checkpointed = reported = time.monotonic()
+        final = out / "last.safetensors"
+        if stopped:
+            # Whoever sent the signal may not wait for a validation.
+            save()
+            return None
+        record = keep(loss_sum / max(1, loss_count), rate, speed)
+        save_weights(average, final, record)
+    return final
+
+
+def sigma_loss(sigma: Tensor, known: Tensor) -> Tensor:
+    """Mean smooth L1 of log(1 + sigma), so that relative errors count, over the images where it is known.
+
+    Args:
+        sigma: B, estimates in units of 1/255.
+        known: B, the truth, NaN where unknown.
+    """
+    measured = known.isfinite()
+    difference = torch.log1p(sigma) - torch.log1p(torch.where(measured, known, 0.0))
+    losses = F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none", beta=0.1)
+    return torch.where(measured, losses, 0.0).sum() / measured.sum().clamp(min=1)
+
+
+def _follow(average: Classifier, model: Classifier, decay: float) -> None:
+    """Move the average towards the model: parameters and BatchNorm's statistics alike."""
+    with torch.no_grad():
+        for mean, value in zip(_averaged(average), _averaged(model), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+
+def _averaged(model: Classifier) -> list[Tensor]:
+    """Every tensor of floats but the temperature, which belongs to the average alone."""
+    return [
+        value
+        for name, value in model.state_dict().items()
+        if value.is_floating_point() and name != "temperature"
+    ]
+
+
+def _collect(
+    model: Classifier, average: Classifier, optimisers: list[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, by name."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    for optimiser in optimisers:
+        for name, parameter in model.named_parameters():
+            if moments := optimiser.state.get(parameter):
+                tensors |= {f"{key}.{name}": moments[key] for key in moments_of(optimiser)}
+    return tensors
+
+
+def _restore(
+    tensors: dict[str, Tensor],
+    model: Classifier,
+    average: Classifier,
+    optimisers: list[torch.optim.Optimizer],
+) -> None:
+    """The inverse of :func:`_collect`.
+
+    Raises:
+        UsageError: the tensors are not those of the recipe's model.
+    """
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    try:
+        for kind, module in (("model", model), ("average", average)):
+            module.load_state_dict({name: tensors[f"{kind}.{name}"] for name in module.state_dict()})
+        stepped = any(name.startswith(("step.", "momentum.")) for name in tensors)
+        for optimiser in optimisers if stepped else ():
+            for group in optimiser.param_groups:
+                for parameter in group["params"]:
+                    optimiser.state[parameter] = {
+                        # AdamW keeps its count of steps on the CPU.
+                        key: tensors[f"{key}.{names[parameter]}"].to(
+                            "cpu" if key == "step" else parameter.device
+                        )
+                        for key in moments_of(optimiser)
+                    }
+    except (KeyError, RuntimeError) as error:
+        raise UsageError(f"the checkpoint does not fit the recipe's model: {error}") from None

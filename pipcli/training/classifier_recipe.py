@@ -1,0 +1,91 @@
+"""The recipe of a classifier: what a run is, checked when made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipcli.configuration import from_mapping
+from pipcli.errors import UsageError
+from pipcli.models.checkpoint import CLASSIFIER
+from pipcli.models.classifier import ClassifierConfig
+from pipcli.training.classifier_data import ExampleShares
+from pipcli.training.recipe import Optimiser, read_recipe
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """All that a training run of a classifier is.
+
+    Attributes:
+        architecture: ``classifier``; it tells this recipe from those of restoration models.
+        model: a :class:`ClassifierConfig` as plain numbers.
+        batch: examples in every step, at least.
+        crops: crops of each; fewer than an image gets in use make more examples for the same work.
+        minutes: length of the run; 0 where ``steps`` rules.
+        steps: length in optimiser steps; 0 where ``minutes`` rules.
+        checkpoint_minutes: between checkpoints, each with a validation.
+        seed: of every draw.
+        smoothing: how far the labels stay from 0 and 1.
+        noise_weight: of the loss of sigma beside that of the degradations.
+    """
+
+    architecture: str
+    model: dict[str, Any] = field(default_factory=dict)
+    batch: int = 48
+    crops: int = 4
+    minutes: float = 0.0
+    steps: int = 0
+    checkpoint_minutes: float = 8.0
+    seed: int = 0
+    smoothing: float = 0.01
+    noise_weight: float = 1.0
+    data: ExampleShares = field(default_factory=ExampleShares)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+
+    def __post_init__(self) -> None:
+        if self.architecture != CLASSIFIER:
+            raise ValueError(f"architecture is {self.architecture!r}: it must be {CLASSIFIER!r}")
+        for name in ("batch", "crops"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("minutes", "steps", "noise_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be a number of at least 0")
+        if not 0 < self.checkpoint_minutes < math.inf:
+            raise ValueError(f"checkpoint_minutes is {self.checkpoint_minutes}: it must be above 0")
+        if not 0 <= self.smoothing < 0.5:
+            raise ValueError(f"smoothing is {self.smoothing}: it must lie in [0, 0.5)")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}: it must lie in [0, 2^63)")
+        size = self.config.size
+        if self.data.sides[0] < size:
+            raise ValueError(f"data.sides begin at {self.data.sides[0]}: crops of {size} do not fit in that")
+
+    @property
+    def config(self) -> ClassifierConfig:
+        """The model's configuration."""
+        return from_mapping(ClassifierConfig, self.model, "model")
+
+
+def load_classifier_recipe(name: str) -> ClassifierRecipe:
+    """The recipe of a TOML file, or one of the package's by its name.
+
+    Raises:
+        UsageError: as :func:`pipcli.training.recipe.load_recipe`.
+    """
+    path, values = read_recipe(name)
+    try:
+        return from_mapping(ClassifierRecipe, values)
+    except ValueError as error:
+        raise UsageError(f"recipe {path}: {error}") from None
+
+
+def is_classifier_recipe(name: str) -> bool:
+    """Whether a recipe is a classifier's.
+
+    Raises:
+        UsageError: there is no such recipe, or it is no TOML.
+    """
+    return read_recipe(name)[1].get("architecture") == CLASSIFIER
