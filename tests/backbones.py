@@ -1,17 +1,67 @@
-"""What every backbone must hold; the backbones' own test modules hand in their tiny models."""
+"""Tiny backbones, and what tests of models need: random weights, smooth images, counts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipcli.models.nafnet import NAFNet, NAFNetConfig
+from pipcli.models.pip import PromptConfig
+from pipcli.models.restormer import Restormer, RestormerConfig
+from pipcli.models.unet import UNet, UNetConfig
+
 MIX = torch.tensor([[0.5, 0.0, 0.3, 0.0, 0.2], [0.0, 0.1, 0.0, 0.9, 0.0]])
-ODD_SIZES = [(1, 1), (1, 7), (3, 2), (17, 9)]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An architecture with tiny numbers.
+
+    Attributes:
+        tiny: with a prompt that has more channels than its feature, and one that has fewer.
+        bare: the same without prompts; its weights fit into the prompted one.
+    """
+
+    architecture: Callable[[Any], nn.Module]
+    tiny: Any
+    bare: Any
+
+
+def _with_and_without_prompts(architecture: Callable[[Any], nn.Module], tiny: Any) -> Backbone:
+    return Backbone(architecture, tiny, replace(tiny, prompts=(None, None)))
+
+
+UNET = _with_and_without_prompts(
+    UNet,
+    UNetConfig(widths=(16, 24, 32), blocks=(1, 1, 1), prompts=(PromptConfig(24, 5), PromptConfig(12, 4))),
+)
+NAFNET = _with_and_without_prompts(
+    NAFNet,
+    NAFNetConfig(
+        width=12,
+        encoder=(1, 1),
+        middle=1,
+        decoder=(1, 1),
+        prompts=(PromptConfig(16, 5), PromptConfig(12, 4)),
+    ),
+)
+RESTORMER = _with_and_without_prompts(
+    Restormer,
+    RestormerConfig(
+        width=12,
+        blocks=(1, 1, 1),
+        refinement=1,
+        heads=(1, 2, 4),
+        latent_cut=True,
+        prompts=(PromptConfig(16, 5), PromptConfig(12, 4)),
+    ),
+)
 
 
 def randomised(architecture: Callable[[Any], nn.Module], config: object, seed: int = 0) -> nn.Module:
@@ -78,82 +128,3 @@ def multiplications(model: nn.Module, side: int = 256) -> tuple[int, int]:
 
 def psnr(a: Tensor, b: Tensor) -> float:
     return -10 * math.log10((a.float() - b.float()).square().mean().item())
-
-
-def check_gradients(model: nn.Module) -> None:
-    """With a mixed ω every parameter learns."""
-    assert dead_parameters(model, image(20, 12), MIX) == []
-
-
-def check_omega(model: nn.Module) -> None:
-    """ω's mix acts; its scale does not, but for the LayerNorms' eps (test_pip.py looks at that closely)."""
-    x = image(24, 16)
-    with torch.no_grad():
-        y = model(x, MIX)
-        by_mix = (model(x, MIX.flip(0)) - y).square().mean().sqrt()
-        by_scale = (model(x, 5 * MIX) - y).square().mean().sqrt()
-    assert by_mix > 1e-3
-    assert by_scale < 0.01 * by_mix
-
-
-def check_ignores_omega(model: nn.Module) -> None:
-    x = image(16, 16)
-    with torch.no_grad():
-        assert torch.equal(model(x, MIX), model(x, MIX.flip(0)))
-
-
-def check_size(model: nn.Module, height: int, width: int) -> None:
-    """Any size comes back in its own size, as the top left of the padded image's result."""
-    x = image(height, width)
-    stride = model.stride
-    rows = _padded_indices(height, -height % stride)
-    columns = _padded_indices(width, -width % stride)
-    with torch.no_grad():
-        y = model(x, MIX)
-        whole = model(x[:, :, rows][..., columns], MIX)
-    assert y.shape == x.shape
-    assert y.isfinite().all()
-    torch.testing.assert_close(y, whole[..., :height, :width])
-
-
-def check_no_clamp(model: nn.Module) -> None:
-    """What lies outside [0, 1] reaches the network, and leaves it."""
-    x = 4 * image(16, 16) - 1.5
-    clamped = x.clamp(0, 1)
-    with torch.no_grad():
-        change, of_clamped = model(x, MIX) - x, model(clamped, MIX) - clamped
-        assert (change - of_clamped).abs().max() > 0.01
-        for parameter in model.tail.parameters():
-            parameter.zero_()
-        assert torch.equal(model(x, MIX), x)
-
-
-def check_memory_format(model: nn.Module) -> None:
-    """channels_last changes nothing but rounding."""
-    x = image(40, 24)
-    with torch.no_grad():
-        y = model(x, MIX)
-        model.to(memory_format=torch.channels_last)
-        last = model(x.to(memory_format=torch.channels_last), MIX)
-    torch.testing.assert_close(last, y, rtol=0, atol=2e-5)
-
-
-def bfloat16_agreement(model: nn.Module) -> float:
-    """PSNR in dB, of a data range of 1, between bf16 autocast and float32 in channels_last."""
-    x = image(64, 48).to(memory_format=torch.channels_last)
-    model.to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        y = model(x, MIX)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            low = model(x, MIX)
-    # The change of a restoration; the bound would mean nothing for a model that does nothing.
-    assert 0.025 < (y - x).std() < 0.1
-    return psnr(low, y)
-
-
-def _padded_indices(length: int, more: int) -> list[int]:
-    """Indices that mirror a side and, where it is too short, go on repeating the last one."""
-    indices = list(range(length))
-    for step in range(1, more + 1):
-        indices.append(max(0, length - 1 - step))
-    return indices

@@ -1,4 +1,4 @@
-"""NAFNet: its counts, its block against numpy, and what all backbones hold."""
+"""NAFNet: its counts, and its block against numpy; test_backbone.py holds it to what all backbones must."""
 
 from __future__ import annotations
 
@@ -10,24 +10,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pipcli.degradations import Degradation
-from pipcli.models.nafnet import NAFNET, PIP_NAFNET, NAFBlock, NAFNet, NAFNetConfig
-from pipcli.models.pip import PromptConfig
-
-# One skip whose prompt has more channels than the feature, one whose prompt has fewer.
-TINY = NAFNetConfig(
-    width=12,
-    encoder=(1, 1),
-    middle=1,
-    decoder=(1, 1),
-    prompts=(PromptConfig(16, 5), PromptConfig(12, 4)),
-)
-BARE = replace(TINY, prompts=(None, None))
-
-
-@pytest.fixture
-def model() -> NAFNet:
-    return backbones.randomised(NAFNet, TINY)
+from pipcli.models.nafnet import NAFNET, PIP_NAFNET, NAFBlock, NAFNet
 
 
 def test_counts_of_the_bare_net():
@@ -92,68 +75,6 @@ def test_new_block_is_the_identity():
     assert torch.equal(NAFBlock(8)(x), x)
 
 
-def test_every_parameter_gets_a_gradient(model):
-    backbones.check_gradients(model)
-
-
-def test_every_parameter_of_the_bare_net_gets_a_gradient():
-    backbones.check_gradients(backbones.randomised(NAFNet, BARE))
-
-
-def test_mix_of_omega_acts_and_scale_does_not(model):
-    backbones.check_omega(model)
-
-
-def test_bare_net_ignores_omega():
-    backbones.check_ignores_omega(backbones.randomised(NAFNet, BARE))
-
-
-@pytest.mark.parametrize("size", backbones.ODD_SIZES)
-def test_any_size(model, size):
-    backbones.check_size(model, *size)
-
-
-def test_input_is_not_clamped(model):
-    backbones.check_no_clamp(model)
-
-
-def test_channels_last_equals_contiguous(model):
-    backbones.check_memory_format(model)
-
-
-def test_bfloat16_agrees_with_float32(model):
-    assert backbones.bfloat16_agreement(model) > 50
-
-
-def test_three_degradations():
-    three = (Degradation.NOISE, Degradation.RAIN, Degradation.HAZE)
-    model = backbones.randomised(NAFNet, replace(TINY, degradations=three))
-    assert model.degradations == three
-    assert backbones.dead_parameters(model, backbones.image(8, 8), backbones.MIX[:, :3]) == []
-
-
-def test_prompts_can_be_put_into_a_trained_bare_net():
-    bare = backbones.randomised(NAFNet, BARE)
-    prompted = NAFNet(TINY).eval()
-    missing, unexpected = prompted.load_state_dict(bare.state_dict(), strict=False)
-    assert unexpected == []
-    assert {name.split(".")[0] for name in missing} == {"prompts"}
-    x = backbones.image(12, 20)
-    with torch.no_grad():
-        assert torch.equal(prompted(x, backbones.MIX), bare(x, backbones.MIX))
-
-
-@pytest.mark.parametrize("field", ["encoder", "decoder"])
-def test_a_trained_net_can_be_deepened(model, field):
-    deeper = NAFNet(replace(TINY, **{field: (3, 2)})).eval()
-    missing, unexpected = deeper.load_state_dict(model.state_dict(), strict=False)
-    assert unexpected == []
-    assert missing
-    x = backbones.image(20, 12)
-    with torch.no_grad():
-        assert torch.equal(deeper(x, backbones.MIX), model(x, backbones.MIX))
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -168,4 +89,4 @@ def test_a_trained_net_can_be_deepened(model, field):
 )
 def test_configuration_is_checked(changes, message):
     with pytest.raises(ValueError, match=message):
-        replace(TINY, **changes)
+        replace(backbones.NAFNET.tiny, **changes)

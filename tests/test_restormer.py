@@ -1,4 +1,4 @@
-"""Restormer: the published counts, attention against numpy, and what all backbones hold."""
+"""Restormer: the published counts, and attention against numpy; test_backbone.py has what all must hold."""
 
 from __future__ import annotations
 
@@ -9,32 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipcli.degradations import Degradation
-from pipcli.models.pip import PromptConfig
 from pipcli.models.restormer import (
     PIP_RESTORMER,
     RESTORMER,
     RESTORMER_CARRIER,
     ChannelAttention,
     Restormer,
-    RestormerConfig,
 )
-
-# One skip whose prompt has more channels than the feature, one whose prompt has fewer.
-TINY = RestormerConfig(
-    width=12,
-    blocks=(1, 1, 1),
-    refinement=1,
-    heads=(1, 2, 4),
-    latent_cut=True,
-    prompts=(PromptConfig(16, 5), PromptConfig(12, 4)),
-)
-BARE = replace(TINY, latent_cut=False, prompts=(None, None))
-
-
-@pytest.fixture
-def model() -> Restormer:
-    return backbones.randomised(Restormer, TINY)
 
 
 @pytest.mark.parametrize(
@@ -92,56 +73,14 @@ def test_attention_is_between_channels():
     np.testing.assert_allclose(layer(x)[0].flatten(1).detach().numpy(), expected, atol=1e-5)
 
 
-def test_every_parameter_gets_a_gradient(model):
-    backbones.check_gradients(model)
-
-
-def test_every_parameter_of_the_bare_net_gets_a_gradient():
-    backbones.check_gradients(backbones.randomised(Restormer, BARE))
-
-
-def test_mix_of_omega_acts_and_scale_does_not(model):
-    backbones.check_omega(model)
-
-
-@pytest.mark.parametrize("latent_cut", [False, True])
-def test_bare_net_ignores_omega(latent_cut):
-    backbones.check_ignores_omega(backbones.randomised(Restormer, replace(BARE, latent_cut=latent_cut)))
-
-
-@pytest.mark.parametrize("size", backbones.ODD_SIZES)
-def test_any_size(model, size):
-    backbones.check_size(model, *size)
-
-
-def test_input_is_not_clamped(model):
-    backbones.check_no_clamp(model)
-
-
-def test_channels_last_equals_contiguous(model):
-    backbones.check_memory_format(model)
-
-
-def test_bfloat16_agrees_with_float32(model):
-    assert backbones.bfloat16_agreement(model) > 50
-
-
-def test_three_degradations():
-    three = (Degradation.NOISE, Degradation.RAIN, Degradation.HAZE)
-    model = backbones.randomised(Restormer, replace(TINY, degradations=three))
-    assert model.degradations == three
-    assert backbones.dead_parameters(model, backbones.image(8, 8), backbones.MIX[:, :3]) == []
-
-
-def test_prompts_can_be_put_into_a_trained_bare_net():
-    bare = backbones.randomised(Restormer, replace(BARE, latent_cut=True))
-    prompted = Restormer(TINY).eval()
-    missing, unexpected = prompted.load_state_dict(bare.state_dict(), strict=False)
-    assert unexpected == []
-    assert {name.split(".")[0] for name in missing} == {"prompts"}
-    x = backbones.image(12, 20)
+def test_the_net_as_published_learns_everywhere_and_ignores_omega():
+    """Without the cut of the latent that makes room for PIP's prompts."""
+    config = replace(backbones.RESTORMER.bare, latent_cut=False)
+    model = backbones.randomised(Restormer, config)
+    x = backbones.image(20, 12)
+    assert backbones.dead_parameters(model, x, backbones.MIX) == []
     with torch.no_grad():
-        assert torch.equal(prompted(x, backbones.MIX), bare(x, backbones.MIX))
+        assert torch.equal(model(x, backbones.MIX), model(x, backbones.MIX.flip(0)))
 
 
 @pytest.mark.parametrize(
@@ -160,4 +99,4 @@ def test_prompts_can_be_put_into_a_trained_bare_net():
 )
 def test_configuration_is_checked(changes, message):
     with pytest.raises(ValueError, match=message):
-        replace(TINY, **changes)
+        replace(backbones.RESTORMER.tiny, **changes)
