@@ -49,5 +49,5 @@ $(VENV)/.demo: $(VENV)/.base
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(PIP) --editable '.[demo,export,test]'
+	$(PIP) --editable '.[demo,export,plots,test]'
 	touch $@

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from pipcli.reports.benchmark import BenchmarkReport, Case, Line, Point, Section, Series, View
-from pipcli.reports.benchmark_page import benchmark_page, draw_scatter, error_map
+from pipcli.reports.benchmark_page import benchmark_page, draw_series, error_map
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -103,14 +103,14 @@ def test_a_dot_an_image_with_its_name():
         Series("m", (Point("a", 20, 30), Point("b", 22, 29))),
         Series("n", (Point("a", 20, float("inf")),)),
     ]
-    svg = draw_scatter(series)
+    svg = draw_series(series)
     dots = re.findall(r"cx=([\d.]+) cy=([\d.]+)", svg)
     assert len(dots) == 2
     # To the right is a better input, up is a better output.
     assert float(dots[0][0]) < float(dots[1][0])
     assert float(dots[0][1]) < float(dots[1][1])
     assert "a: 20.00 to 30.00 dB, m" in svg
-    assert draw_scatter([Series("n", (Point("a", 20, float("inf")),))]) == ""
+    assert draw_series([Series("n", (Point("a", 20, float("inf")),))]) == ""
 
 
 def test_error_colours_rise_from_black_to_white():

@@ -18,6 +18,7 @@ from pipcli.cli.bench import bench
 from pipcli.cli.demo import demo
 from pipcli.cli.doctor import doctor
 from pipcli.cli.evaluate import evaluate
+from pipcli.cli.explain import explain
 from pipcli.cli.export import export
 from pipcli.cli.messages import complain
 from pipcli.cli.models import models
@@ -81,6 +82,7 @@ def _options(
 
 app.command("restore")(restore)
 app.command("demo")(demo)
+app.command("explain")(explain)
 app.command("models")(models)
 app.command("eval")(evaluate)
 app.command("bench")(bench)

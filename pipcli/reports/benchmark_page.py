@@ -6,7 +6,6 @@ import base64
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -25,6 +24,7 @@ from pipcli.reports.benchmark import (
     overview,
 )
 from pipcli.reports.page import self_contained_page
+from pipcli.reports.scatter import Dot, draw_scatter
 
 
 def benchmark_page(report: BenchmarkReport) -> str:
@@ -80,12 +80,13 @@ def _page_section(section: Section) -> Iterator[str]:
         yield f"<td class=text>{escape(line.note)}</td></tr>"
     yield "</tbody></table></div>"
     if any(series.points for series in section.series):
-        yield draw_scatter(section.series)
-    yield from map(_page_case, section.cases)
+        yield draw_series(section.series)
+    yield from map(draw_case, section.cases)
     yield "</section>"
 
 
-def _page_case(case: Case) -> str:
+def draw_case(case: Case) -> str:
+    """The pictures of a case beside each other; the page's script zooms them together."""
     height, width = case.views[0].pixels.shape[:2]
     size = f"width={width} height={height}"
     views = "".join(
@@ -108,78 +109,27 @@ def _as_address(pixels: NDArray[np.float32]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-PLOT, MARGIN = 360, 44
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """From decibels to places between ``start`` and ``stop`` of the drawing."""
-
-    low: float
-    high: float
-    start: float
-    stop: float
-
-    def place(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
-
-    def ticks(self) -> list[float]:
-        span = self.high - self.low
-        step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if span / s <= 7)
-        return [step * i for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-
-
-def _axis(values: Sequence[float], start: float, stop: float) -> _Axis:
-    edge = max(0.06 * (max(values) - min(values)), 0.25)
-    return _Axis(min(values) - edge, max(values) + edge, start, stop)
-
-
-def draw_scatter(series: Sequence[Series]) -> str:
+def draw_series(series: Sequence[Series]) -> str:
     """Input PSNR against output PSNR as SVG: a dot an image, its name on hovering; the line is no change.
 
-    The two axes have scales of their own. Images of infinite PSNR (equal to the truth) are left out.
+    Images of infinite PSNR (equal to the truth) are left out; nothing is drawn where no other is.
     """
-    shown = [
-        (index, each.method, point)
+    dots = [
+        Dot(
+            point.before,
+            point.after,
+            index,
+            f"{point.name}: {point.before:.2f} to {point.after:.2f} dB, {each.method}",
+        )
         for index, each in enumerate(series)
         for point in each.points
         if math.isfinite(point.before) and math.isfinite(point.after)
     ]
-    if not shown:
+    if not dots:
         return ""
-    x = _axis([point.before for _, _, point in shown], MARGIN, PLOT - 12)
-    y = _axis([point.after for _, _, point in shown], PLOT - MARGIN, 12)
-    marks = []
-    for value in x.ticks():
-        across = f"{x.place(value):.1f}"
-        marks.append(f"<line class=grid x1={across} x2={across} y1={y.start} y2={y.stop} />")
-        marks.append(f"<text x={across} y={y.start + 16} text-anchor=middle>{value:g}</text>")
-    for value in y.ticks():
-        down = y.place(value)
-        marks.append(f"<line class=grid x1={x.start} x2={x.stop} y1={down:.1f} y2={down:.1f} />")
-        marks.append(f"<text x={x.start - 6} y={down + 4:.1f} text-anchor=end>{value:g}</text>")
-    low, high = max(x.low, y.low), min(x.high, y.high)
-    if low < high:
-        ends = (x.place(low), y.place(low), x.place(high), y.place(high))
-        marks.append("<line class=even x1={:.1f} y1={:.1f} x2={:.1f} y2={:.1f} />".format(*ends))
-    for index, method, point in shown:
-        told = f"{point.name}: {point.before:.2f} to {point.after:.2f} dB, {method}"
-        marks.append(
-            f"<circle class=s{index % 6} cx={x.place(point.before):.1f} cy={y.place(point.after):.1f} r=3.5>"
-            f"<title>{escape(told)}</title></circle>"
-        )
-    legend = "".join(
-        f"<span><i class=s{index % 6}></i>{escape(each.method)}</span>" for index, each in enumerate(series)
-    )
-    middle = (x.start + x.stop) / 2
-    return (
-        f"<figure class=plot><svg viewBox='0 0 {PLOT} {PLOT}' role=img aria-label='PSNR of each image'>"
-        + "".join(marks)
-        + f"<text x={middle:.0f} y={PLOT - 10} text-anchor=middle>input PSNR, dB</text>"
-        + f"<text transform='translate(12 {PLOT - middle:.0f}) rotate(-90)' text-anchor=middle>"
-        + "output PSNR, dB</text>"
-        + f"</svg><figcaption>{legend}</figcaption></figure>"
-    )
+    names = [each.method for each in series]
+    about = "PSNR of each image"
+    return draw_scatter(dots, names, "input PSNR, dB", "output PSNR, dB", about=about, even=True)
 
 
 def error_map(difference: NDArray[np.floating[Any]], scale: float) -> NDArray[np.float32]:

@@ -7,18 +7,19 @@ from html import escape
 from importlib.resources import files
 
 
-def self_contained_page(title: str, name: str, body: Iterable[str]) -> str:
+def self_contained_page(title: str, name: str, body: Iterable[str], more: str | None = None) -> str:
     """One HTML file that needs nothing beside it.
 
     Args:
         title: of the page, plain text.
         name: of the style and the script, such as ``benchmark`` for benchmark.css and benchmark.js.
         body: lines of HTML below the heading.
+        more: of one more style, for what only this page has.
     """
-    style, script = (
-        files("pipcli.reports").joinpath(f"{name}.{kind}").read_text(encoding="utf-8")
-        for kind in ("css", "js")
-    )
+    beside = files("pipcli.reports")
+    styles = [f"{each}.css" for each in (name, more) if each is not None]
+    style = "".join(beside.joinpath(each).read_text(encoding="utf-8") for each in styles)
+    script = beside.joinpath(f"{name}.js").read_text(encoding="utf-8")
     return "\n".join(
         [
             "<!doctype html>",

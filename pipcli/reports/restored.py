@@ -63,20 +63,27 @@ class RestoredReport:
 
 
 def views_of(before: Image, after: Image) -> tuple[Pair, ...]:
-    """The views of a file: the whole, and its middle pixel for pixel if the whole had to be made smaller.
+    """The views of a file, as :func:`shown_parts` cuts them.
 
     Args:
         before, after: of the same height and width; of several pages the first is shown.
     """
-    height, width = before.height, before.width
+    return tuple(_pair(*pair) for pair in zip(shown_parts(before), shown_parts(after), strict=True))
+
+
+def shown_parts(image: Image) -> tuple[NDArray[np.float32], ...]:
+    """What a page shows of an image, each h×w×3 in [0, 1].
+
+    The whole, and the middle pixel for pixel if the whole had to be made smaller.
+    """
+    height, width = image.height, image.width
     factor = -(-max(height, width) // THUMBNAIL)
-    views = [_pair(_reduced(before, factor), _reduced(after, factor))]
+    parts = [_reduced(image, factor)]
     if factor > 1:
         rows, columns = min(DETAIL[0], height), min(DETAIL[1], width)
         top, left = (height - rows) // 2, (width - columns) // 2
-        part = (top, top + rows, left, left + columns)
-        views.append(_pair(before.crop_float(*part), after.crop_float(*part)))
-    return tuple(views)
+        parts.append(image.crop_float(top, top + rows, left, left + columns))
+    return tuple(parts)
 
 
 def _reduced(image: Image, factor: int) -> NDArray[np.float32]:
