@@ -50,6 +50,26 @@ class Job:
 
 
 @dataclass(frozen=True)
+class File:
+    """An image that was found, where it comes to lie below an output folder, and whether it is DICOM."""
+
+    source: Path
+    below: PurePath
+    dicom: bool
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found below the inputs of a command; the counts are those of `Plan`."""
+
+    files: tuple[File, ...]
+    hidden: int = 0
+    others: int = 0
+    loops: int = 0
+    unlisted: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run will do.
 
@@ -165,12 +185,7 @@ def _check_suffix(job: Job) -> None:
 
 
 def _plan_folder(inputs: Sequence[Named], target: Path, template: NameTemplate) -> Plan:
-    if os.path.exists(target) and not os.path.isdir(target):
-        raise OutputError(f"{shown(target)}: is a file; for a folder of images it must be a folder")
-    for named in inputs:
-        if named.path.is_dir():
-            _refuse_nesting(named.path, target)
-    require_writable(target)
+    _refuse_target(inputs, target)
 
     def job(source: Path, below: PurePath, dicom: bool) -> Job:
         path = target / below.with_name(_named(below.name, template, dicom))
@@ -196,27 +211,61 @@ def _plan_in_place(inputs: Sequence[Named]) -> Plan:
     return plan
 
 
-def _gather(
-    inputs: Sequence[Named], exclude: Sequence[Path], make: Callable[[Path, PurePath, bool], Job]
-) -> Plan:
-    """The jobs of all inputs; a file that is reached twice on one and the same way is one job."""
-    jobs: dict[tuple[Path, Path], Job] = {}
+def list_files(inputs: Sequence[Named], exclude: Sequence[Path] = ()) -> Listing:
+    """All images of what the user named, each once, and what is left alone; folders in ``exclude`` too."""
+    files: dict[tuple[Path, PurePath], File] = {}
     unlisted: list[Path] = []
     hidden = others = loops = 0
     for named in inputs:
         if named.path.is_dir():
             found = find_images(named.path, exclude)
-            files = [(named.path / name, named.below / name, name in found.dicom) for name in found.images]
+            images = [
+                File(named.path / name, named.below / name, name in found.dicom) for name in found.images
+            ]
             hidden += found.hidden
             others += found.others
             loops += len(found.loops)
             unlisted.extend(named.path / name for name in found.unreadable)
         else:
-            files = [(named.path, named.below, is_dicom_file(named.path))]
-        for source, below, dicom in files:
-            job = make(source, below, dicom)
-            jobs.setdefault((job.source, job.target), job)
-    return Plan(tuple(jobs.values()), hidden, others, loops, tuple(unlisted))
+            images = [File(named.path, named.below, is_dicom_file(named.path))]
+        for file in images:
+            files.setdefault((file.source, file.below), file)
+    return Listing(tuple(files.values()), hidden, others, loops, tuple(unlisted))
+
+
+def list_for_sorting(inputs: Sequence[Named], target: Path) -> Listing:
+    """The same, where each file is to lie in a folder below the target; changes nothing.
+
+    Raises:
+        UsageError: the target lies in an input, or two files would have one name there.
+        OutputError: the target cannot be written to.
+    """
+    _refuse_target(inputs, target)
+    listing = list_files(inputs, (target,))
+    _refuse_collisions([Job(file.source, target / file.below, target, "") for file in listing.files])
+    return listing
+
+
+def _gather(
+    inputs: Sequence[Named], exclude: Sequence[Path], make: Callable[[Path, PurePath, bool], Job]
+) -> Plan:
+    """The jobs of all inputs; a file that is reached twice on one and the same way is one job."""
+    listing = list_files(inputs, exclude)
+    jobs: dict[tuple[Path, Path], Job] = {}
+    for file in listing.files:
+        job = make(file.source, file.below, file.dicom)
+        jobs.setdefault((job.source, job.target), job)
+    return Plan(tuple(jobs.values()), listing.hidden, listing.others, listing.loops, listing.unlisted)
+
+
+def _refuse_target(inputs: Sequence[Named], target: Path) -> None:
+    """Refuse an output folder that is none, lies in an input, or cannot be written to."""
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise OutputError(f"{shown(target)}: is a file; for a folder of images it must be a folder")
+    for named in inputs:
+        if named.path.is_dir():
+            _refuse_nesting(named.path, target)
+    require_writable(target)
 
 
 def _refuse_nesting(source: Path, target: Path) -> None:

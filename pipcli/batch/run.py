@@ -226,7 +226,9 @@ def run_plan(
     def ending() -> bool:
         return stopped_by is not None or (stopping is not None and stopping())
 
-    for work in overlapped(plan.jobs, stages.load, stages.compute, stages.finish, _weight, _limits(), ending):
+    for work in overlapped(
+        plan.jobs, stages.load, stages.compute, stages.finish, _weight, usual_limits(), ending
+    ):
         outcome = tally.count(work)
         if on_outcome is not None:
             on_outcome(outcome)
@@ -242,17 +244,22 @@ _BYTES_A_PIXEL = 12
 """Of an image under way: its pixels and those restored, three channels of two bytes."""
 
 
-def _limits() -> Limits:
+def usual_limits() -> Limits:
+    """How many files of a run are under way at once on this machine."""
     cores = os.cpu_count() or 1
     readers, writers = min(4, cores), min(8, cores)
     return Limits(readers, writers, ahead=readers + 2, behind=writers + 2, weight=_UNDER_WAY)
 
 
 def _weight(job: Job) -> int:
+    return weight_under_way(job.source, job.dicom)
+
+
+def weight_under_way(path: Path, dicom: bool) -> int:
     """About how many bytes a file takes while it is under way."""
-    size = None if job.dicom else size_of(job.source)
+    size = None if dicom else size_of(path)
     # Of unknown kinds, most that are large on the disk are compressed little.
-    return _size(job.source) * 4 if size is None else size[0] * size[1] * _BYTES_A_PIXEL
+    return _size(path) * 4 if size is None else size[0] * size[1] * _BYTES_A_PIXEL
 
 
 @dataclass

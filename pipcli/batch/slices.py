@@ -194,7 +194,7 @@ def _treat(
 
     series = _hashed(str(image.dataset.SeriesInstanceUID))
     try:
-        decision = _decide(image, wanted, choice)
+        decision = choice.decide(telling_frame(image, wanted), (Degradation.NOISE,))
         if not decision.passes:
             return Treatment(_content(job.source), series=series, decision=decision)
         (omega,) = decision.omegas(restorer.degradations)
@@ -218,13 +218,13 @@ def _treat(
     return Treatment(data, series=series, notes=tuple(notes), decision=decision)
 
 
-def _decide(image: DicomImage, wanted: WindowChoice, choice: Choice) -> Decision:
-    """Whether the noise of a file is removed; of several frames the one in the middle tells."""
+def telling_frame(image: DicomImage, wanted: WindowChoice) -> Image:
+    """What a classifier is shown of a file: the frame in the middle, through the window."""
     frame = image.frames // 2
     window, _ = _choose_window(image, frame, wanted)
-    # Without a window all values are equal, and so will be what is shown.
-    shown = shown_in(image.values(frame), image.padded(frame), window or USUAL)
-    return choice.decide(Image(shown[..., None]), (Degradation.NOISE,))
+    # Without a window all values are equal, and so is what is shown.
+    pixels = shown_in(image.values(frame), image.padded(frame), window or USUAL)
+    return Image(pixels[..., None])
 
 
 def _derivation(

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_bar(plan: Plan, quiet: bool) -> Iterator[Callable[[], object]]:
+def progress_bar(count: int, quiet: bool) -> Iterator[Callable[[], object]]:
     """A bar on stderr where that is a terminal; gives a function to call after each file."""
     from tqdm import tqdm
 
     hidden = quiet or not sys.stderr.isatty()
-    with tqdm(total=len(plan.jobs), unit="file", file=sys.stderr, disable=hidden, leave=False) as bar:
+    with tqdm(total=count, unit="file", file=sys.stderr, disable=hidden, leave=False) as bar:
         yield bar.update
 
 
@@ -105,7 +105,7 @@ def findings(verdicts: Mapping[str, int]) -> str:
 def in_words(verdict: str) -> str:
     """A verdict as people say it."""
     known = {"clean": "nothing", "unsure": "nothing sure"}
-    return known.get(verdict, verdict.replace(",", " and "))
+    return known.get(verdict, verdict.replace(",", " and ").replace("+", " and "))
 
 
 def decision_line(decision: Mapping[str, Any]) -> str:

@@ -318,7 +318,7 @@ def restore(
     if not quiet:
         say(f"{files(len(plan.jobs))} to restore with {setting}")
     with (
-        progress_bar(plan, quiet) as advance,
+        progress_bar(len(plan.jobs), quiet) as advance,
         deferred_interrupts("stopping after the file in hand; once more stops at once") as stopping,
     ):
         warnings: Counter[str] = Counter()
