@@ -1,0 +1,171 @@
+"""The classifier: shapes, what its answers depend on, and where it looks."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from pipcli.degradations import Degradation
+from pipcli.models.classifier import (
+    BACKBONES,
+    Classifier,
+    ClassifierConfig,
+    candidate_corners,
+    choose_crops,
+    make_overview,
+)
+
+TINY = ClassifierConfig(size=32, widths=(8, 16), depth=2, features=8)
+
+
+@pytest.fixture
+def model() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(TINY).eval()
+
+
+def looks(crops: int = 3, batch: int = 2, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    near = torch.rand((batch, crops, 3, size, size), generator=generator)
+    return near, torch.rand((batch, 3, size, size), generator=generator)
+
+
+@pytest.mark.parametrize("crops", [1, 5])
+def test_one_answer_an_image(model, crops):
+    logits, sigma = model(*looks(crops))
+    assert logits.shape == (2, 5)
+    assert sigma.shape == (2,)
+    assert bool((sigma >= 0).all())
+
+
+def test_the_shipped_size_is_within_its_bounds():
+    parameters = sum(parameter.numel() for parameter in Classifier(ClassifierConfig()).parameters())
+    assert parameters <= 4_000_000
+    assert 2 * parameters <= 8_000_000
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_can_look_at_crops(backbone):
+    config = ClassifierConfig(backbone=backbone, size=32, widths=(8, 16), features=8)
+    # Without numbers: VGG-16 has half a gigabyte of them.
+    with torch.device("meta"):
+        assert BACKBONES[backbone](config).eval()(torch.rand(6, 3, 32, 32)).shape == (6, 8)
+
+
+def test_the_order_of_the_crops_does_not_matter(model):
+    crops, overview = looks()
+    torch.testing.assert_close(model(crops, overview), model(crops.flip(1), overview))
+
+
+def test_images_of_a_batch_do_not_touch_each_other(model):
+    crops, overview = looks()
+    logits, sigma = model(crops, overview)
+    torch.testing.assert_close(model(crops[1:], overview[1:]), (logits[1:], sigma[1:]))
+
+
+def test_the_noise_is_told_from_the_crops_alone(model):
+    crops, overview = looks()
+    other = model(crops, 1 - overview)
+    assert torch.equal(model(crops, overview)[1], other[1])
+    assert not torch.equal(model(crops, overview)[0], other[0])
+
+
+def test_the_temperature_divides_the_logits_and_travels_with_the_weights(model):
+    crops, overview = looks()
+    logits, _ = model(crops, overview)
+    model.temperature.fill_(2.0)
+    torch.testing.assert_close(model(crops, overview)[0], logits / 2)
+    assert model.state_dict()["temperature"] == 2
+
+
+def test_answers_are_float32_under_autocast(model):
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, sigma = model(*looks())
+    assert (logits.dtype, sigma.dtype) == (torch.float32, torch.float32)
+
+
+def test_every_part_learns():
+    model = Classifier(TINY).train()
+    logits, sigma = model(*looks())
+    (logits.sum() + sigma.sum()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"backbone": "alexnet"}, "backbone is 'alexnet': choose from compact"),
+        ({"size": 100}, "size is 100: it must be a multiple of 32"),
+        ({"size": 0}, "size is 0"),
+        ({"crops": 0}, "crops is 0"),
+        ({"depth": 0}, "depth is 0"),
+        ({"features": 0}, "features is 0"),
+        ({"widths": (0, 8)}, "widths is"),
+        ({"ratio": 1.0}, "ratio is 1.0"),
+        ({"degradations": ()}, "degradations is empty"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(wrong, why):
+    with pytest.raises(ValueError, match=why):
+        ClassifierConfig(**wrong)
+
+
+def test_fewer_degradations_give_fewer_logits():
+    model = Classifier(
+        ClassifierConfig(
+            size=32, widths=(8, 16), features=8, degradations=(Degradation.NOISE, Degradation.RAIN)
+        )
+    )
+    assert model.eval()(*looks())[0].shape == (2, 2)
+
+
+@pytest.mark.parametrize("height", [96, 97, 192, 321, 481, 5000])
+@pytest.mark.parametrize("width", [96, 250, 9000])
+def test_candidates_lie_within_and_reach_both_ends(height, width):
+    corners = candidate_corners(height, width, 96)
+    tops, lefts = zip(*corners, strict=True)
+    assert len(corners) == len(set(corners)) <= 36
+    assert (min(tops), min(lefts)) == (0, 0)
+    assert (max(tops), max(lefts)) == (height - 96, width - 96)
+
+
+def test_up_to_six_crops_a_side_every_pixel_is_a_candidate():
+    for side in range(96, 6 * 96 + 1, 17):
+        starts = sorted({left for _, left in candidate_corners(96, side, 96)})
+        assert all(after - before <= 96 for before, after in itertools.pairwise(starts))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (95, 40), (40, 300)])
+def test_small_images_have_crops_from_their_corner(height, width):
+    corners = candidate_corners(height, width, 96)
+    assert (0, 0) in corners
+    assert all(top == 0 for top, _ in corners)
+
+
+def test_half_of_the_crops_are_the_most_detailed():
+    flat = torch.full((10, 3, 32, 32), 0.5)
+    steps = torch.arange(32) // 8 % 2
+    for number in (3, 7):
+        flat[number] += 0.01 * number * steps
+    chosen = choose_crops(flat, 4).tolist()
+    assert chosen[:2] == [7, 3]
+    assert len(set(chosen)) == 4
+
+
+def test_noise_is_not_taken_for_detail():
+    noise = 0.05 * torch.randn((1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    edges = 0.15 * (torch.arange(32) // 8 % 2).expand(1, 3, 32, 32)
+    assert choose_crops(0.5 + torch.cat([noise, edges, 0 * edges]), 1).tolist() == [1]
+
+
+def test_few_candidates_are_all_taken():
+    assert choose_crops(torch.rand(3, 3, 32, 32), 8).tolist() == [0, 1, 2]
+
+
+def test_the_overview_holds_means():
+    image = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    expected = image.view(1, 3, 32, 2, 32, 4).mean(dim=(3, 5))
+    torch.testing.assert_close(make_overview(image, 32), expected)
