@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipcli.evaluation.datasets import Located
     from pipcli.evaluation.protocols import Float32
     from pipcli.evaluation.runner import Benchmark, BenchmarkResult
-    from pipcli.reports.benchmark import Section
+    from pipcli.reports.benchmark import Average, Section
 
 WIDTH = 130
 """Columns of a table that goes to a file or a pipe."""
@@ -54,6 +54,31 @@ def print_result(result: BenchmarkResult, as_json: bool) -> None:
         table.add_row(*map(Text, cells), style="dim" if line.published else "")
     console.print(table)
     sys.stdout.flush()
+
+
+def print_averages(results: Sequence[tuple[BenchmarkResult, Located]], averages: Sequence[Average]) -> None:
+    """What the tables of a suite end with, on stdout; nothing where too little of them was measured."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipcli.evaluation.presenting import section_of
+    from pipcli.reports.benchmark import overview
+
+    headings, rows = overview([section_of(*each, with_cases=False) for each in results], averages)
+    shown = slice(len(results), None)
+    if not headings[shown]:
+        return
+    console = _console()
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    for heading in ("method", *headings[shown], "note"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        cells = [row.line.method, *row.cells[shown], row.line.kind]
+        table.add_row(*map(Text, cells), style="dim" if row.line.published else "")
+    console.print()
+    console.print(Text("Averages, PSNR in dB / SSIM, over the columns that were measured", "bold"))
+    console.print(table)
 
 
 def print_missing(benchmark: Benchmark, as_json: bool) -> None:
@@ -177,6 +202,7 @@ def write_reports(
     facts: Sequence[tuple[str, str]],
     results: Sequence[tuple[BenchmarkResult, Located]],
     missing: Sequence[Benchmark],
+    averages: Sequence[Average],
     say: Callable[[str], None],
 ) -> None:
     """``report.md``, ``report.csv``, ``report.json`` and ``report.html`` of a run.
@@ -197,7 +223,7 @@ def write_reports(
     }
     sections: list[Section] = [section_of(result, located, True) for result, located in results]
     sections.extend(map(missing_section, missing))
-    report = BenchmarkReport("pipcli benchmark", tuple(facts), tuple(sections))
+    report = BenchmarkReport("pipcli benchmark", tuple(facts), tuple(sections), tuple(averages))
     texts = {
         "report.json": json.dumps(record, indent=1),
         "report.csv": image_table([result for result, _ in results]),

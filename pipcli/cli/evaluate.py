@@ -18,11 +18,14 @@ from pipcli import __version__
 from pipcli.cli.benchmark_output import (
     image_saver,
     make_folder,
+    print_averages,
     print_catalogue,
     print_missing,
     print_result,
     write_reports,
 )
+from pipcli.cli.classifier_benchmark import SUITE as CLASSIFY
+from pipcli.cli.classifier_benchmark import run_classifier
 from pipcli.cli.ct_benchmark import DEFAULT_WINDOW, PREFIX, parse_ct, run_ct
 from pipcli.cli.interrupts import deferred_interrupts
 from pipcli.cli.messages import complain, say
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from pipcli.evaluation.protocols import Protocol
     from pipcli.evaluation.runner import Benchmark, BenchmarkResult
     from pipcli.inference.device import Precision
+    from pipcli.inference.diagnosis import Diagnoser
 
 SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
 
@@ -55,7 +59,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Many at once: three-task, five-task, unseen, composite or all.",
+            help="Many at once: three-task, five-task, unseen, composite or all; classify for a classifier.",
             show_default=False,
         ),
     ] = None,
@@ -180,7 +184,16 @@ def evaluate(
             raise typer.Exit(run_ct(found, shown, noises, methods, advance, as_json))
 
     from pipcli.evaluation.datasets import data_roots
+
+    if suite == CLASSIFY:
+        if out is not None or save_images is not None or precision is not PrecisionName.AUTO:
+            raise UsageError("--out, --save-images and --precision are not for --suite classify: it prints")
+        with _bar(None, quiet) as advance:
+            run_classifier(_diagnoser(method, device.value), data_roots(data_root), limit, advance, as_json)
+        return
+
     from pipcli.evaluation.protocols import find_protocol
+    from pipcli.evaluation.suites import suite_averages
 
     chosen = find_protocol(protocol)
     roots = data_roots(data_root)
@@ -226,9 +239,12 @@ def evaluate(
             print_result(result, as_json)
             _complain(result)
         interrupted = stopping()
+    averages = suite_averages(suite, chosen) if suite is not None else ()
+    if not as_json:
+        print_averages(results, averages)
     if out is not None:
         facts = _facts(where, how, methods)
-        write_reports(out, facts, results, missing, lambda text: None if quiet else say(text))
+        write_reports(out, facts, results, missing, averages, lambda text: None if quiet else say(text))
     raise typer.Exit(INTERRUPTED if interrupted else _exit_code([result for result, _ in results]))
 
 
@@ -329,6 +345,15 @@ def _methods(names: str | None, where: torch.device, how: Precision, tile: int) 
     return methods
 
 
+def _diagnoser(name: str | None, device: str) -> Diagnoser:
+    """The classifier of a name or weights file, ready to look at images."""
+    from pipcli.inference.device import choose_device
+    from pipcli.inference.diagnosis import Diagnoser
+    from pipcli.models import zoo
+
+    return Diagnoser(zoo.load_classifier(name or zoo.DEFAULT_CLASSIFIER), choose_device(device))
+
+
 def _facts(where: torch.device, how: Precision, methods: Sequence[Method]) -> list[tuple[str, str]]:
     import torch
 
@@ -343,7 +368,7 @@ def _facts(where: torch.device, how: Precision, methods: Sequence[Method]) -> li
 
 
 @contextmanager
-def _bar(total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
+def _bar(total: int | None, quiet: bool) -> Iterator[Callable[[str], None]]:
     """A progress bar on stderr where that is a terminal; gives a function to call after each image."""
     from tqdm import tqdm
 

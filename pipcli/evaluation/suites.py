@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipcli.errors import UsageError
 from pipcli.evaluation.catalogue import find_dataset
-from pipcli.evaluation.protocols import Protocol
+from pipcli.evaluation.protocols import DEFAULT_PROTOCOL, Protocol
 from pipcli.evaluation.runner import Benchmark
+from pipcli.reports.benchmark import Average
 
 Entry = tuple[str, float | None]
 """Name of a set, and σ of the noise to add, of 255, or None."""
@@ -22,11 +23,13 @@ class Suite:
         name: as users write it.
         about: the tables that it reproduces where the sets are there.
         entries: in the order of the tables.
+        averages: names of the tables whose mean it ends with.
     """
 
     name: str
     about: str
     entries: tuple[Entry, ...]
+    averages: tuple[str, ...] = ()
 
 
 _THREE: tuple[Entry, ...] = (
@@ -51,14 +54,38 @@ _UNSEEN: tuple[Entry, ...] = (
 )
 _COMPOSITE: tuple[Entry, ...] = (("Rain100L", 25), ("SOTS", 25), ("SOTS-indoor", 25))
 
+_TABLE_1: tuple[Entry, ...] = (
+    ("CBSD68", 15),
+    ("CBSD68", 25),
+    ("CBSD68", 50),
+    ("SOTS", None),
+    ("Rain100L", None),
+)
+_TABLE_2: tuple[Entry, ...] = (*_TABLE_1, ("GoPro", None), ("LOL", None))
+_TABLE_3: tuple[Entry, ...] = (
+    ("Urban100", 10),
+    ("Urban100", 30),
+    ("Urban100", 60),
+    ("Rain100H", None),
+    ("Rain100L", 25),
+    ("SOTS", 25),
+)
+_AVERAGES: Mapping[str, tuple[Entry, ...]] = {
+    "Table 1": _TABLE_1,
+    "Table 2": _TABLE_2,
+    # So do most papers after it count five tasks.
+    "Table 2, σ 25 alone": tuple(entry for entry in _TABLE_2 if entry[1] in (25, None)),
+    "Table 3": _TABLE_3,
+}
+
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
     for suite in (
-        Suite("three-task", "PIP's Table 1", _THREE),
-        Suite("five-task", "PIP's Table 2", _FIVE),
-        Suite("unseen", "PIP's Tables 3 and S6: noise levels and sets that were not trained on", _UNSEEN),
+        Suite("three-task", "PIP's Table 1", _THREE, ("Table 1",)),
+        Suite("five-task", "PIP's Table 2", _FIVE, ("Table 2", "Table 2, σ 25 alone")),
+        Suite("unseen", "PIP's Tables 3 and S6: noise levels and sets not trained on", _UNSEEN, ("Table 3",)),
         Suite("composite", "PIP's Tables 3 and S5: noise on top of rain and of haze", _COMPOSITE),
-        Suite("all", "all of these", (*_FIVE, *_UNSEEN, *_COMPOSITE)),
+        Suite("all", "all of these", (*_FIVE, *_UNSEEN, *_COMPOSITE), tuple(_AVERAGES)),
     )
 }
 """The suites by name."""
@@ -72,8 +99,22 @@ def suite_benchmarks(name: str, protocol: Protocol) -> list[Benchmark]:
     """
     if name not in SUITES:
         raise UsageError(f"unknown suite {name!r}: choose from {', '.join(SUITES)}")
+    return _benchmarks(SUITES[name].entries, protocol)
+
+
+def suite_averages(name: str, protocol: Protocol) -> tuple[Average, ...]:
+    """The means that the tables of a suite end with; none under a protocol that is not theirs."""
+    if protocol.name != DEFAULT_PROTOCOL:
+        return ()
+    return tuple(
+        Average(table, tuple(benchmark.title for benchmark in _benchmarks(_AVERAGES[table], protocol)))
+        for table in SUITES[name].averages
+    )
+
+
+def _benchmarks(entries: Sequence[Entry], protocol: Protocol) -> list[Benchmark]:
     return [
         Benchmark(find_dataset(dataset), protocol, sigma)
-        for dataset, sigma in SUITES[name].entries
+        for dataset, sigma in entries
         if sigma is None or protocol.noisy is not None
     ]

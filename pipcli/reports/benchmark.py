@@ -102,30 +102,83 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Average:
+    """A mean over benchmarks, as a paper's table ends with.
+
+    Attributes:
+        name: of the table.
+        titles: of the sections that it runs over.
+    """
+
+    name: str
+    titles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BenchmarkReport:
-    """A run: its title, facts about how it was made (name, value), and its benchmarks."""
+    """A run: its title, facts about how it was made (name, value), its benchmarks, and means over these."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]
+    averages: tuple[Average, ...] = ()
 
 
-def overview(sections: Sequence[Section]) -> tuple[list[str], list[tuple[Line, list[str]]]]:
-    """Methods against benchmarks: headings, and for each method a line and its PSNR / SSIM on each benchmark.
+@dataclass(frozen=True)
+class OverviewRow:
+    """One method on all benchmarks: a line that names it, and PSNR / SSIM as text for each heading."""
+
+    line: Line
+    cells: tuple[str, ...]
+
+
+def overview(
+    sections: Sequence[Section], averages: Sequence[Average] = ()
+) -> tuple[tuple[str, ...], tuple[OverviewRow, ...]]:
+    """Methods against benchmarks: headings and rows.
 
     Measured methods come first, then published ones; one that was published for different numbers of tasks
-    has a row for each.
+    has a row for each. An average runs over those of its benchmarks that were measured, the same for every
+    row, and its heading says of how many; a row that lacks one of them has none.
     """
     measured = [section for section in sections if not section.steps]
-    rows: dict[tuple[bool, str, str], tuple[Line, list[str]]] = {}
-    for index, section in enumerate(measured):
+    rows: dict[tuple[bool, str, str], dict[str, Line]] = {}
+    for section in measured:
         for line in section.lines:
-            key = (line.published, line.method, line.kind)
-            _, cells = rows.setdefault(key, (line, ["–"] * len(measured)))
-            if line.psnr is not None:
-                cells[index] = f"{line.psnr:.2f}" + ("" if line.ssim is None else f" / {line.ssim:.3f}")
-    headings = [section.title + ("" if section.whole else " *") for section in measured]
-    return headings, [rows[key] for key in sorted(rows, key=lambda key: key[0])]
+            rows.setdefault((line.published, line.method, line.kind), {})[section.title] = line
+    headings = [_marked(section.title, [section]) for section in measured]
+    shown = []
+    for average in averages:
+        parts = [section for section in measured if section.title in average.titles]
+        if len(parts) > 1:
+            shown.append([section.title for section in parts])
+            headings.append(_marked(f"{average.name}: mean of {len(parts)} of {len(average.titles)}", parts))
+    return tuple(headings), tuple(
+        OverviewRow(
+            next(iter(lines.values())),
+            (
+                *(_overview_cell([lines.get(section.title)]) for section in measured),
+                *(_overview_cell([lines.get(title) for title in titles]) for titles in shown),
+            ),
+        )
+        for _, lines in sorted(rows.items(), key=lambda entry: entry[0][0])
+    )
+
+
+def _marked(heading: str, sections: Sequence[Section]) -> str:
+    return heading + ("" if all(section.whole for section in sections) else " *")
+
+
+def _overview_cell(lines: Sequence[Line | None]) -> str:
+    """Mean PSNR / SSIM of some lines; without SSIM where one has none, and nothing where one has no PSNR."""
+    decibels = [line.psnr for line in lines if line is not None and line.psnr is not None]
+    similarities = [line.ssim for line in lines if line is not None and line.ssim is not None]
+    if len(decibels) < len(lines):
+        return "–"
+    text = f"{math.fsum(decibels) / len(lines):.2f}"
+    if len(similarities) == len(lines):
+        text += f" / {math.fsum(similarities) / len(lines):.3f}"
+    return text
 
 
 def benchmark_markdown(report: BenchmarkReport) -> str:
@@ -138,16 +191,16 @@ def _markdown_lines(report: BenchmarkReport) -> Iterator[str]:
     yield ""
     for name, value in report.facts:
         yield f"- {name}: {value}"
-    columns, rows = overview(report.sections)
+    columns, rows = overview(report.sections, report.averages)
     if columns:
         yield ""
         yield "PSNR in dB / SSIM. Lines in italics are published figures, measured by their authors."
         yield ""
         yield _markdown_row(["method", *columns])
         yield _markdown_row(["---"] * (len(columns) + 1))
-        for line, cells in rows:
-            label = f"{line.method} ({line.kind})" if line.kind else line.method
-            yield _markdown_row([f"*{label}*" if line.published else label, *cells])
+        for row in rows:
+            label = f"{row.line.method} ({row.line.kind})" if row.line.kind else row.line.method
+            yield _markdown_row([f"*{label}*" if row.line.published else label, *row.cells])
         yield ""
         for section in report.sections:
             if not section.whole and not section.steps:

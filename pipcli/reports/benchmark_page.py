@@ -38,19 +38,16 @@ def _page_body(report: BenchmarkReport) -> Iterator[str]:
         kind = " class=long" if len(value) > 40 else ""
         yield f"<div{kind}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
     yield "</dl>"
-    columns, rows = overview(report.sections)
+    columns, rows = overview(report.sections, report.averages)
     if columns:
         yield "<h2>Overview</h2><p>PSNR in dB / SSIM. Faint lines were published by others and not measured"
         yield "here; they share the set, the noise and the protocol.</p>"
         yield '<div class=wide><table class="figures overview"><thead><tr><th>method</th>'
         yield "".join(f"<th>{escape(column)}</th>" for column in columns) + "</tr></thead><tbody>"
-        for line, cells in rows:
-            label = f"{escape(line.method)} <small>{escape(line.kind)}</small>"
-            yield (
-                f"<tr{_class(line)}><th>{label}</th>"
-                + "".join(f"<td>{cell}</td>" for cell in cells)
-                + "</tr>"
-            )
+        for row in rows:
+            label = f"{escape(row.line.method)} <small>{escape(row.line.kind)}</small>"
+            cells = "".join(f"<td>{cell}</td>" for cell in row.cells)
+            yield f"<tr{_class(row.line)}><th>{label}</th>{cells}</tr>"
         yield "</tbody></table></div>"
         for section in report.sections:
             if not section.whole and not section.steps:
