@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,28 @@ def test_methods_are_measured_on_every_slice(tmp_path):
     assert told[0].weights == {Degradation.NOISE: 1.0}
 
 
+def test_means_that_jump_from_slice_to_slice_are_seen(tmp_path):
+    # By name they come in another order than along z: 1, 3, 5, 2, 4.
+    heights = {"1": 1, "2": 3, "3": 5, "4": 2, "5": 4}
+    for name, z in heights.items():
+        scans.save(tmp_path / name, scans.scan(np.full((64, 64), 40.0), instance=z))
+
+    def rising(noisy, ailment):
+        """Brighter by 5 HU with every slice that it sees."""
+        seen.append(noisy)
+        return noisy + len(seen) * 5 / 500
+
+    seen: list[np.ndarray] = []
+    methods = [input_method(), Method("rising", rising, (Degradation.NOISE,))]
+    names, noise = ct_files(tmp_path), CtNoise(16.0)
+    result = measure_ct(tmp_path, names, WINDOW, noise, methods, lambda name: None, lambda: False)
+    noisy, raised = result.rows
+    # Regions of 16×16 pixels, so the noise leaves a deviation of 1 HU in their means.
+    assert noisy.jump == pytest.approx(math.sqrt(2), rel=0.3)
+    # What a method adds to a whole region is taken out again by the mean that restoring keeps.
+    assert raised.jump == pytest.approx(noisy.jump, rel=0.05)
+
+
 def test_the_command(tmp_path, capsys):
     root = folder_of(tmp_path)
     command = ["eval", "--dataset", f"ct:{root}", "--method", "nlm", "--device", "cpu"]
@@ -125,6 +148,7 @@ def test_the_command(tmp_path, capsys):
         "input",
         "nlm",
     ] * 2
+    assert "jump HU" in out
     assert "broken: has" in err
     assert main([*command, "--sigma", "25", "--json"]) == 3
     record = json.loads(capsys.readouterr().out)

@@ -33,8 +33,9 @@ def parse_ct(
     Raises:
         UsageError: a word is no ct:FOLDER, the window is none in HU, or no noise is named.
     """
-    from pipcli.evaluation.ct import QUARTER_DOSE_SIGMA, CtNoise
+    from pipcli.evaluation.ct import CtNoise
     from pipcli.images.dicom_windows import parse_window
+    from pipcli.synthesis.ctnoise import QUARTER_DOSE_SIGMA
 
     others = [word for word in words if not word.startswith(PREFIX)]
     if others:
@@ -99,11 +100,20 @@ def _print(folder: Path, result: CtResult, as_json: bool) -> None:
     if result.left_alone:
         print(f"left alone, no axial CT images: {result.left_alone}")
     width = max(len(row.method) for row in result.rows)
-    heads = ("RMSE HU", "bias HU", "PSNR dB", "SSIM", *(f"{tissue} HU" for tissue in TISSUES), "s/slice")
+    heads = (
+        "RMSE HU",
+        "bias HU",
+        "PSNR dB",
+        "SSIM",
+        *(f"{tissue} HU" for tissue in TISSUES),
+        "jump HU",
+        "s/slice",
+    )
     print(f"{'method':<{width}} " + " ".join(f"{head:>8}" for head in heads))
     for row in result.rows:
         cells = [_cell(row.mean(figure), 4 if figure == "ssim" else 2) for figure in (*_FIGURES, *TISSUES)]
-        print(f"{row.method:<{width}} " + " ".join(f"{cell:>8}" for cell in [*cells, f"{row.seconds:.2f}"]))
+        cells += [_cell(row.jump, 2), f"{row.seconds:.2f}"]
+        print(f"{row.method:<{width}} " + " ".join(f"{cell:>8}" for cell in cells))
     sys.stdout.flush()
 
 
@@ -132,6 +142,7 @@ def _row(row: CtRow) -> dict[str, Any]:
         "method": row.method,
         **figures,
         "bias_by_tissue": {tissue: _number(row.mean(tissue)) for tissue in TISSUES},
+        "jump": _number(row.jump),
         "seconds": round(row.seconds, 4),
         "slices": [{figure: _number(getattr(each, figure)) for figure in _FIGURES} for each in row.scores],
     }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipcli.degradations import Degradation
 from pipcli.errors import ImageError, UsageError
+from pipcli.evaluation.jumps import SliceMeans, even_regions, jump, region_means
 from pipcli.evaluation.methods import INPUT, Ailment, Method
 from pipcli.evaluation.statistics import mean
 from pipcli.images import find_images
@@ -26,6 +27,7 @@ from pipcli.images.dicom_reading import read_dicom
 from pipcli.images.dicom_windows import Window
 from pipcli.inference.hounsfield import restore_values
 from pipcli.metrics import psnr, ssim_gaussian
+from pipcli.synthesis.ctnoise import QUARTER_DOSE_ACROSS, QUARTER_DOSE_DOWN
 
 Values = NDArray[np.float64]
 
@@ -38,10 +40,6 @@ TISSUES: Mapping[str, tuple[float, float]] = {
 }
 """Tissue → from and to how many HU the mean of 3×3 clean pixels lies in it."""
 
-QUARTER_DOSE_SIGMA = 24.0
-"""Standard deviation of quarter dose's noise in soft tissue, in HU: the middle of AAPM-Mayo's pairs."""
-_ACROSS, _DOWN = 0.59, 0.37
-"""The same noise's correlation from one pixel to the next."""
 _LEAD = 64
 """Pixels after which such noise has forgotten where it began."""
 
@@ -76,7 +74,8 @@ class CtNoise:
         noise: Values
         if self.correlated:
             noise = random.standard_normal((shape[0] + _LEAD, shape[1] + _LEAD))
-            noise = _correlated(_correlated(noise, _ACROSS).T, _DOWN).T[_LEAD:, _LEAD:]
+            noise = _correlated(_correlated(noise, QUARTER_DOSE_ACROSS).T, QUARTER_DOSE_DOWN).T
+            noise = noise[_LEAD:, _LEAD:]
         else:
             noise = random.standard_normal(shape)
         return self.sigma * noise
@@ -116,11 +115,13 @@ class CtRow:
         method: its name.
         scores: of each slice, in the order of the files.
         seconds: mean of a slice.
+        jump: in HU, how far the means of even regions move from slice to slice (:mod:`.jumps`).
     """
 
     method: str
     scores: tuple[CtScores, ...]
     seconds: float
+    jump: float
 
     def mean(self, figure: str) -> float:
         """Mean over the slices of a figure of :class:`CtScores`, or of a tissue's bias."""
@@ -152,6 +153,7 @@ class CtResult:
 @dataclass
 class _Measured:
     scores: list[CtScores] = field(default_factory=list)
+    means: list[SliceMeans] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -207,7 +209,7 @@ def measure_ct(
                 slices.append(name.as_posix())
         advance(name.name)
     rows = tuple(
-        CtRow(name, tuple(each.scores), each.seconds / max(1, len(each.scores)))
+        CtRow(name, tuple(each.scores), each.seconds / max(1, len(each.scores)), jump(each.means))
         for name, each in measured.items()
     )
     return CtResult(noise, window, tuple(slices), rows, tuple(problems), left_alone)
@@ -223,6 +225,9 @@ def _measure_slice(
 ) -> None:
     clean, padded = image.values(0), image.padded(0)
     noisy = np.where(padded, clean, np.rint(clean + noise.draw((clean.shape[0], clean.shape[1]), name)))
+    inside = ~padded & (clean > window.low) & (clean < window.high)
+    even = even_regions(_mean_of_nine(clean), inside)
+    series, z = str(image.dataset.SeriesInstanceUID), _height(image)
     ailment = Ailment({Degradation.NOISE: 1.0}, noise.sigma / window.width * 255)
     for method in methods:
 
@@ -234,6 +239,15 @@ def _measure_slice(
         each = measured[method.name]
         each.seconds += time.perf_counter() - start
         each.scores.append(score_ct(clean, restored, padded, window))
+        each.means.append(SliceMeans(series, z, even, region_means(restored - clean)))
+
+
+def _height(image: DicomImage) -> float:
+    """Where a slice lies along z, in mm; 0 where the file does not say, so that the order of names holds."""
+    try:
+        return float(image.dataset.ImagePositionPatient[2])
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return 0.0
 
 
 def score_ct(clean: Values, restored: Values, padded: NDArray[np.bool_], window: Window) -> CtScores:
