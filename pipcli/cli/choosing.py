@@ -12,7 +12,7 @@ from pipcli.models.zoo import DEFAULT_CLASSIFIER
 if TYPE_CHECKING:
     import torch
 
-    from pipcli.inference.decision import Choice
+    from pipcli.inference.decision import Auto, Choice
 
 AUTO = "auto"
 
@@ -41,17 +41,29 @@ class Asked:
         Raises:
             ModelError: the classifier is missing or damaged.
         """
-        from pipcli.inference.decision import Auto, Told
-        from pipcli.inference.diagnosis import DEFAULT_THRESHOLD, Diagnoser
-        from pipcli.models import zoo
-        from pipcli.models.checkpoint import sha256_of
+        from pipcli.inference.decision import Told
 
         if self.passes:
             return Told(self.passes)
-        diagnoser = Diagnoser(zoo.load_classifier(self.classifier), device)
-        sha256 = sha256_of(zoo.locate(self.classifier, zoo.CLASSIFIERS).path)
-        threshold = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
-        return Auto(diagnoser, sha256, threshold, self.abstain)
+        return deciding_classifier(self.classifier, device, self.threshold, self.abstain)
+
+
+def deciding_classifier(
+    name: str, device: torch.device, threshold: float | None = None, abstain: bool = True
+) -> Auto:
+    """A classifier by name or weights file, ready to decide; the threshold is the usual one if None.
+
+    Raises:
+        ModelError: the classifier is missing or damaged.
+    """
+    from pipcli.inference.decision import Auto
+    from pipcli.inference.diagnosis import DEFAULT_THRESHOLD, Diagnoser
+    from pipcli.models import zoo
+    from pipcli.models.checkpoint import sha256_of
+
+    diagnoser = Diagnoser(zoo.load_classifier(name), device)
+    sha256 = sha256_of(zoo.locate(name, zoo.CLASSIFIERS).path)
+    return Auto(diagnoser, sha256, DEFAULT_THRESHOLD if threshold is None else threshold, abstain)
 
 
 def asked(
