@@ -252,7 +252,9 @@ class ExampleMaker:
         # No smaller than a window of the least size can be cut from.
         least = max(self.shares.smallest_scale, low / min(across, down))
         scale = math.exp(host.uniform(math.log(min(least, 1.1)), math.log(1.1)))
-        height, width = (min(round(host.uniform(low, high)), int(side * scale)) for side in (down, across))
+        height, width = (
+            max(low, min(round(host.uniform(low, high)), int(side * scale))) for side in (down, across)
+        )
         rows, columns = min(down, round(height / scale)), min(across, round(width / scale))
         return Place(
             image=image,
@@ -260,7 +262,7 @@ class ExampleMaker:
             left=host.randint(0, across - columns),
             rows=rows,
             columns=columns,
-            size=(max(1, width), max(1, height)),
+            size=(width, height),
             resampling=host.choice(_RESAMPLING),
             mirrored=host.random() < 0.5,
         )
@@ -296,11 +298,14 @@ class ExampleMaker:
             host.choice(_HANDLING) if host.random() < self.shares.handled else (False, False)
         )
         if resized:
-            low = math.log(max(0.5, self.shares.sides[0] / min(links[0].size)))
-            scale = math.exp(host.uniform(min(0.0, low), math.log(1.35)))
+            scale = math.exp(host.uniform(math.log(0.5), math.log(1.35)))
             stretch = math.exp(host.uniform(-0.1, 0.1))
             width, height = links[0].size
-            size = (round(width * scale * stretch), round(height * scale / stretch))
+            least = self.shares.sides[0]
+            size = (
+                max(least, round(width * scale * stretch)),
+                max(least, round(height * scale / stretch)),
+            )
             filtering = host.choice(_RESAMPLING)
             links = [link.resize(size, filtering) for link in links]
         if compressed:

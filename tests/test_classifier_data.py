@@ -1,0 +1,157 @@
+"""Chains of examples: labels that say what was done, alike handling of all links, and seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from photographs import write_photographs
+
+from pipcli.degradations import Degradation
+from pipcli.synthesis import SynthesisRanges
+from pipcli.training.classifier_data import FAINT, Example, ExampleMaker, ExampleShares, as_jpeg, whole
+from pipcli.training.data import Photographs, load_photographs
+
+SHARES = ExampleShares(sides=(32, 48), smallest_scale=0.6)
+KINDS = tuple(Degradation)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Photographs:
+    folder: Path = tmp_path_factory.mktemp("data")
+    write_photographs(folder)
+    return load_photographs(folder, torch.device("cpu"))[0]
+
+
+def maker(photographs: Photographs, shares: ExampleShares = SHARES, kinds=KINDS) -> ExampleMaker:
+    made = ExampleMaker(photographs, kinds, shares, SynthesisRanges())
+    made.seed(5)
+    return made
+
+
+def psnr(first: Example, second: Example) -> float:
+    difference = np.asarray(first.picture, float) - np.asarray(second.picture, float)
+    return 10 * math.log10(255**2 / max(1e-9, np.square(difference).mean()))
+
+
+def test_a_chain_starts_clean_and_adds_one_degradation_a_link(photographs):
+    make = maker(photographs, replace(SHARES, two=1.0))
+    lengths, kinds = set(), set()
+    for _ in range(60):
+        links = make.chain()
+        lengths.add(len(links))
+        assert links[0].present == (0.0,) * 5
+        assert len({link.picture.size for link in links}) == 1
+        for before, after in itertools.pairwise(links):
+            (new,) = (
+                kind
+                for kind, was, now in zip(KINDS, before.present, after.present, strict=True)
+                if now != was and not (math.isnan(now) and math.isnan(was))
+            )
+            kinds.add(new)
+            visible = psnr(before, after) < FAINT[new]
+            assert (
+                after.present[KINDS.index(new)] == 1
+                if visible
+                else math.isnan(after.present[KINDS.index(new)])
+            )
+    assert kinds == set(KINDS)
+    assert lengths == {2, 3}
+
+
+def test_sigma_is_that_of_the_pixels_where_nothing_came_after(photographs):
+    make = maker(photographs, replace(SHARES, handled=0.0, two=0.0))
+    measured = 0
+    for _ in range(80):
+        clean, degraded = make.chain()
+        noisy = degraded.present[0] == 1
+        assert math.isfinite(degraded.sigma) == (degraded.present[0] != 0)
+        if noisy and degraded.sigma < 12:
+            difference = np.asarray(degraded.picture, float) - np.asarray(clean.picture, float)
+            assert difference.std() == pytest.approx(degraded.sigma, rel=0.15, abs=0.5)
+            measured += 1
+    assert measured >= 3
+
+
+def test_sigma_is_unknown_after_resizing_or_compression(photographs):
+    make = maker(photographs, replace(SHARES, handled=1.0, two=0.5))
+    assert all(math.isnan(link.sigma) for _ in range(30) for link in make.chain())
+
+
+def test_real_pairs_and_frames_are_used(photographs):
+    real = replace(SHARES, real_lowlight=1.0, real_blur=1.0, handled=0.0, two=0.0, smallest_scale=1.0)
+    dark = maker(photographs, real, (Degradation.LOWLIGHT,))
+    high, low = dark.chain()
+    # The fixture's low images are a sixth of their partners.
+    assert np.asarray(low.picture).mean() == pytest.approx(np.asarray(high.picture).mean() / 6, rel=0.1)
+    blurred = maker(photographs, real, (Degradation.BLUR,))
+    sharp, mean = blurred.chain()
+    assert np.asarray(mean.picture, float).std() < np.asarray(sharp.picture, float).std()
+
+
+def test_whole_frames_average_what_lies_in_the_bank(photographs):
+    make = maker(photographs)
+    make.host.seed(0)
+    start = int(photographs.first_frames[2])
+    sharp, blurred = make.blurred_frames(start)
+    frames = [np.asarray(whole(photographs.frames, start + n), float) for n in range(13)]
+    assert any(np.array_equal(np.asarray(sharp), frame) for frame in frames)
+    means = [np.mean(frames[:count], axis=0) for count in range(7, 14)]
+    lights = [
+        255 * np.mean([(f / 255) ** 2.2 for f in frames[:count]], axis=0) ** (1 / 2.2)
+        for count in range(7, 14)
+    ]
+    assert min(np.abs(np.asarray(blurred) - mean).max() for mean in means + lights) <= 0.6
+
+
+def test_a_faint_degradation_has_no_label(photographs):
+    make = maker(photographs)
+    clean = whole(photographs.photos, 0)
+    labelled = Example(clean, (1.0, 0.0, 0.0, 0.0, 0.0))
+    assert math.isnan(make.visible(clean, labelled, Degradation.NOISE)[0])
+    dark = Example(clean.point(lambda value: value // 4), labelled.present)
+    assert make.visible(clean, dark, Degradation.NOISE) == labelled.present
+
+
+def test_a_batch_is_decided_by_its_seed(photographs):
+    make = maker(photographs)
+    first, again, other = (make.batch(6, 32, 2, seed) for seed in (1, 1, 2))
+    assert first.crops.shape[1:] == (2, 3, 32, 32)
+    assert first.overviews.shape[1:] == (3, 32, 32)
+    assert len(first.crops) == len(first.overviews) == len(first.present) == len(first.sigma) >= 6
+    assert 0 <= first.crops.min() <= first.crops.max() <= 1
+    assert torch.equal(first.crops, again.crops)
+    assert torch.equal(first.present.nan_to_num(9), again.present.nan_to_num(9))
+    assert first.crops.shape != other.crops.shape or not torch.equal(first.crops, other.crops)
+
+
+def test_only_known_degradations_are_made(photographs):
+    make = maker(photographs, replace(SHARES, two=1.0), (Degradation.HAZE, Degradation.NOISE))
+    labels = [link.present for _ in range(20) for link in make.chain()]
+    assert {len(present) for present in labels} == {2}
+
+
+def test_jpeg_leaves_its_traces(photographs):
+    picture = whole(photographs.photos, 0)
+    fine, coarse = (np.asarray(as_jpeg(picture, quality, 0), float) for quality in (97, 30))
+    original = np.asarray(picture, float)
+    assert 0 < np.abs(fine - original).mean() < np.abs(coarse - original).mean()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"sides": (16, 40)}, "sides is"),
+        ({"sides": (64, 40)}, "sides is"),
+        ({"smallest_scale": 0.0}, "smallest_scale is 0.0"),
+        ({"handled": 1.5}, "handled is 1.5"),
+    ],
+)
+def test_wrong_shares_are_refused(wrong, why):
+    with pytest.raises(ValueError, match=why):
+        ExampleShares(**wrong)

@@ -1,0 +1,111 @@
+"""The classifier's loop: weights that load, a run that learns, and one that goes on as if never stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from photographs import write_photographs
+
+from pipcli.errors import ModelError, OutputError, UsageError
+from pipcli.models.checkpoint import load_classifier_weights, read_record
+from pipcli.training.classifier_data import ExampleShares
+from pipcli.training.classifier_loop import sigma_loss, train_classifier
+from pipcli.training.classifier_recipe import ClassifierRecipe
+from pipcli.training.loop import Progress
+from pipcli.training.recipe import Optimiser
+
+RECIPE = ClassifierRecipe(
+    "classifier",
+    model={"size": 32, "crops": 2, "widths": [16, 16], "depth": 1, "features": 8},
+    batch=4,
+    crops=1,
+    steps=4,
+    data=ExampleShares(sides=(32, 40)),
+    optimiser=Optimiser(warmup=1),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("data")
+    write_photographs(folder)
+    return folder
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_classifier_weights(path).state_dict()
+
+
+def test_a_run_leaves_calibrated_weights_that_tell_how_they_came_about(data, tmp_path):
+    reports: list[Progress] = []
+    path = train_classifier(RECIPE, data, tmp_path / "run", report=reports.append)
+    assert path == tmp_path / "run/last.safetensors"
+    record = read_record(path)
+    assert record["architecture"] == "classifier"
+    assert record["training"]["step"] == 4
+    assert record["training"]["recipe"]["steps"] == 4
+    (line,) = (json.loads(text) for text in (tmp_path / "run/log.jsonl").read_text().splitlines())
+    assert set(line["validation"]) == {"loss", "top1", "clean", "noise"}
+    temperature = load_classifier_weights(path).temperature.item()
+    assert temperature == pytest.approx(line["temperature"], rel=1e-3)
+    assert (tmp_path / "run/best.safetensors").is_file()
+    assert reports[-1].validation == line["validation"]
+
+
+def test_a_stopped_run_goes_on_as_if_never_stopped(data, tmp_path):
+    # Constant over the run, since a rate that falls with progress would differ in a run of other length.
+    recipe = replace(RECIPE, optimiser=replace(RECIPE.optimiser, decay_from=1.0))
+    train_classifier(recipe, data, tmp_path / "whole")
+    train_classifier(replace(recipe, steps=2), data, tmp_path / "halves")
+    train_classifier(recipe, data, tmp_path / "halves", resume=True)
+    whole, halves = (weights_of(tmp_path / name / "last.safetensors") for name in ("whole", "halves"))
+    for name, value in whole.items():
+        torch.testing.assert_close(halves[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_a_signal_ends_the_run_with_a_checkpoint(data, tmp_path):
+    recipe = replace(RECIPE, steps=1000, checkpoint_minutes=1e-9)
+    stop = lambda progress: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    assert train_classifier(recipe, data, tmp_path / "run", report=stop) is None
+    state = json.loads((tmp_path / "run/checkpoint/state.json").read_text())
+    assert 0 < state["step"] < 1000
+
+
+def test_other_models_checkpoints_are_refused(data, tmp_path):
+    train_classifier(replace(RECIPE, steps=1), data, tmp_path / "run")
+    other = replace(RECIPE, model={**RECIPE.model, "features": 16})
+    with pytest.raises(UsageError, match="does not fit"):
+        train_classifier(other, data, tmp_path / "run", resume=True)
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(data, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="either in minutes or in steps"):
+        train_classifier(replace(RECIPE, steps=0), data, tmp_path / "run")
+    with pytest.raises(ModelError, match="no checkpoint"):
+        train_classifier(RECIPE, data, tmp_path / "run", resume=True)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/log.jsonl").touch()
+    with pytest.raises(UsageError, match="holds a run already"):
+        train_classifier(RECIPE, data, tmp_path / "old")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made"):
+        train_classifier(RECIPE, data, tmp_path / "file/run")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="by one process"):
+        train_classifier(RECIPE, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_loss_of_sigma_counts_relative_errors_where_it_is_known():
+    known = torch.tensor([10.0, math.nan, 50.0])
+    off = sigma_loss(torch.tensor([20.0, 3.0, 50.0]), known)
+    # Smooth L1 beyond its bend: the distance less half of the bend, over two known images.
+    assert off.item() == pytest.approx((math.log(21 / 11) - 0.05) / 2, rel=1e-5)
+    assert sigma_loss(torch.tensor([20.0]), torch.tensor([math.nan])) == 0

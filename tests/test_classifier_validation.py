@@ -1,0 +1,79 @@
+"""Validation of a classifier: its figures by hand, and a temperature that is found again."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from photographs import write_photographs
+
+from pipcli.degradations import Degradation
+from pipcli.models.classifier import Classifier, ClassifierConfig
+from pipcli.synthesis import SynthesisRanges
+from pipcli.training.classifier_data import ExampleMaker, ExampleShares
+from pipcli.training.classifier_validation import (
+    Views,
+    find_temperature,
+    make_views,
+    predict,
+    presence_loss,
+    scores_of,
+)
+from pipcli.training.data import load_photographs
+
+NAN = math.nan
+
+
+def test_unknown_labels_do_not_count():
+    logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]])
+    present = torch.tensor([[1.0, 0.0], [NAN, 1.0]])
+    sigmoid = [1 / (1 + math.exp(-x)) for x in (2, -1, 3)]
+    by_hand = -(math.log(sigmoid[0]) + math.log(1 - sigmoid[1]) + math.log(sigmoid[2])) / 3
+    assert presence_loss(logits, present).item() == pytest.approx(by_hand, rel=1e-5)
+    assert presence_loss(logits, present * NAN) == 0
+
+
+def test_smoothing_moves_the_best_answer():
+    label = torch.ones(1, 1)
+    answers = torch.linspace(0, 8, 801)
+    losses = torch.stack([presence_loss(a.view(1, 1), label, 0.05) for a in answers])
+    assert answers[losses.argmin()].item() == pytest.approx(math.log(0.95 / 0.05), abs=0.02)
+
+
+@pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
+def test_the_temperature_of_overconfident_logits_is_found(truth):
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn((4000, 5), generator=generator)
+    present = (torch.rand(logits.shape, generator=generator) < logits.sigmoid()).float()
+    assert find_temperature(logits * truth, present) == pytest.approx(truth, rel=0.07)
+
+
+def test_figures_by_hand():
+    present = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, NAN], [1.0, 1.0]])
+    sigma = torch.tensor([NAN, NAN, 10.0, NAN, 20.0, NAN])
+    logits = torch.tensor([[-1.0, -1], [1, -1], [2, 1], [1, -1], [-9, 9], [-9, 9]])
+    views = Views([], [], present, sigma)
+    scores = scores_of(logits, torch.tensor([0.0, 0, 11, 0, 30, 0]), views)
+    # Clean: the first is, the second is not. One degradation alone: the third is right, the fourth wrong.
+    assert (scores["clean"], scores["top1"]) == (0.5, 0.5)
+    assert scores["noise"] == pytest.approx(0.1)
+
+
+def test_whole_pictures_are_shown_as_they_are_and_alike(tmp_path):
+    write_photographs(tmp_path)
+    _, held_out = load_photographs(tmp_path, torch.device("cpu"))
+    maker = ExampleMaker(held_out, tuple(Degradation), ExampleShares(sides=(32, 48)), SynthesisRanges())
+    views = make_views(maker, 32, 3)
+    # Two photos clean and in seven ways; two pairs; one stretch of frames; everything twice.
+    assert len(views.crops) == 2 * (2 * 8 + 2 * 2 + 2)
+    assert {tuple(each.shape) for each in views.crops} == {(3, 3, 32, 32)}
+    assert {each.dtype for each in views.overviews} == {torch.uint8}
+    assert bool(views.sigma[1::2].isnan().all())
+    again = make_views(maker, 32, 3)
+    assert all(torch.equal(one, two) for one, two in zip(views.crops, again.crops, strict=True))
+
+    model = Classifier(ClassifierConfig(size=32, widths=(8, 16), depth=1, features=8)).train()
+    logits, sigma = predict(model, views, torch.device("cpu"), torch.float32)
+    assert model.training
+    assert (logits.shape, sigma.shape) == ((len(views.crops), 5), (len(views.crops),))
