@@ -19,6 +19,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pipcli.cli import main
 from pipcli.models.checkpoint import save_weights
+from pipcli.models.classifier import Classifier, ClassifierConfig
 from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
 
@@ -191,6 +192,33 @@ def test_the_list_says_what_is_there_and_how_to_get_the_rest(run):
     assert found["Kodak24"] == 0
 
 
+@pytest.fixture
+def classifier(tmp_path):
+    torch.manual_seed(5)
+    path = tmp_path / "tiny-classifier.safetensors"
+    save_weights(Classifier(ClassifierConfig(size=32, crops=2, widths=(4, 8), depth=1, features=4)), path, {})
+    return path
+
+
+def test_a_classifier_in_place_of_the_true_omega_and_beside_it(run, classifier):
+    options = ("--dataset", "LOL", "--json", "--auto", "--classifier", classifier)
+    code, out, _ = run(*options, "--true-omega")
+    assert code == 0
+    (record,) = records(out)
+    assert [each["method"] for each in record["methods"]] == ["input", "tiny", "tiny-auto"]
+    told, auto = method_of(record, "tiny"), method_of(record, "tiny-auto")
+    assert told["classifier"] is None
+    assert auto["classifier"]["images"] == 3
+    assert auto["classifier"]["right"] == sum(image["found"] == ["lowlight"] for image in auto["images"])
+    assert auto["classifier"]["psnr_change"] == pytest.approx(
+        auto["mean"]["psnr"] - told["mean"]["psnr"], abs=1e-3
+    )
+    code, out, _ = run(*options)
+    assert code == 0
+    assert [each["method"] for each in records(out)[0]["methods"]] == ["input", "tiny-auto"]
+    assert method_of(records(out)[0], "tiny-auto")["mean"] == auto["mean"]
+
+
 def test_a_broken_file_is_named_and_the_others_are_measured(run, data):
     (data / "Rain100L" / "input" / "1.png").write_text("no image")
     (data / "Rain100L" / "target" / "2.png").unlink()
@@ -229,6 +257,9 @@ def test_nothing_could_be_measured(run, data):
         (("--clean", "a"), "--clean needs --degrade"),
         (("--clean", "a", "--degrade", "snow"), "unknown degradation"),
         (("--dataset", "LOL", "--out", "file"), "is a file"),
+        (("--dataset", "LOL", "--classifier", "mine.safetensors"), "--classifier goes with --auto"),
+        (("--suite", "classify", "--auto"), "--auto is for photographs"),
+        (("--dataset", "ct:.", "--auto"), "--auto is for photographs"),
     ],
 )
 def test_wrong_requests_end_with_2_and_one_line(run, tmp_path, monkeypatch, options, words):

@@ -24,6 +24,7 @@ from pipcli.cli.benchmark_output import (
     print_result,
     write_reports,
 )
+from pipcli.cli.choosing import deciding_classifier
 from pipcli.cli.classifier_benchmark import SUITE as CLASSIFY
 from pipcli.cli.classifier_benchmark import run_classifier
 from pipcli.cli.ct_benchmark import DEFAULT_WINDOW, PREFIX, parse_ct, run_ct
@@ -32,6 +33,7 @@ from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption
 from pipcli.degradations import parse_task
 from pipcli.errors import UsageError
+from pipcli.models.zoo import DEFAULT_CLASSIFIER
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from pipcli.evaluation.methods import Method
     from pipcli.evaluation.protocols import Protocol
     from pipcli.evaluation.runner import Benchmark, BenchmarkResult
+    from pipcli.inference.decision import Auto
     from pipcli.inference.device import Precision
     from pipcli.inference.diagnosis import Diagnoser
 
@@ -118,6 +121,23 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    true_omega: Annotated[
+        bool, typer.Option("--true-omega", help="Tell models what is wrong; so it is unless --auto is given.")
+    ] = False,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto", help="Let a classifier tell them, as restore does; with --true-omega too: both."
+        ),
+    ] = False,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="--auto: another classifier, such as a .safetensors file.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = DeviceName.AUTO,
     precision: PrecisionOption = PrecisionName.AUTO,
     tile: Annotated[
@@ -163,12 +183,18 @@ def evaluate(
         raise UsageError("--sigma goes with --dataset or --pairs: a suite and --degrade have their own")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}: it must be at least 1")
+    if classifier is not None and not auto:
+        raise UsageError("--classifier goes with --auto")
 
     of_ct = any(name.startswith(PREFIX) for name in dataset or [])
     if not of_ct and (window is not None or quarter_dose):
         raise UsageError(f"--window and --quarter-dose go with --dataset {PREFIX}FOLDER")
     if of_ct and (out is not None or save_images is not None):
         raise UsageError(f"--out and --save-images are not for {PREFIX}FOLDER: it prints, or --json")
+    if auto and (of_ct or suite == CLASSIFY):
+        raise UsageError(
+            f"--auto is for photographs and models: not for {PREFIX}FOLDER, nor --suite {CLASSIFY}"
+        )
     if of_ct:
         from pipcli.evaluation.ct import ct_files
         from pipcli.inference.device import choose_device, choose_precision
@@ -216,7 +242,8 @@ def evaluate(
 
     where = choose_device(device.value)
     how = choose_precision(precision.value, where)
-    methods = _methods(method, where, how, tile)
+    deciding = deciding_classifier(classifier or DEFAULT_CLASSIFIER, where) if auto else None
+    methods = _methods(method, where, how, tile, deciding, true_omega or not auto)
     if not quiet:
         say(f"{', '.join(each.name for each in methods)} on {where.type} in {how}")
 
@@ -321,10 +348,22 @@ def _own_clean(folder: Path, recipe: str, protocol: Protocol) -> list[Target]:
     return [(Benchmark(dataset, protocol, sigma, kinds), located)]
 
 
-def _methods(names: str | None, where: torch.device, how: Precision, tile: int) -> list[Method]:
-    """The input, then the methods asked for, models ready to run."""
+def _methods(
+    names: str | None,
+    where: torch.device,
+    how: Precision,
+    tile: int,
+    deciding: Auto | None = None,
+    true_omega: bool = True,
+) -> list[Method]:
+    """The input, then the methods asked for, models ready to run.
+
+    Args:
+        deciding: what decides for each image in place of the true ω; None for none.
+        true_omega: whether models are run under the true ω as well.
+    """
     from pipcli.evaluation.classical import CLASSICAL, classical_method
-    from pipcli.evaluation.methods import INPUT, input_method, model_method
+    from pipcli.evaluation.methods import INPUT, auto_method, input_method, model_method
     from pipcli.inference.engine import Restorer
     from pipcli.models import zoo
     from pipcli.models.checkpoint import sha256_of
@@ -334,14 +373,18 @@ def _methods(names: str | None, where: torch.device, how: Precision, tile: int) 
         if name == INPUT:
             continue
         if name in CLASSICAL:
-            method = classical_method(name)
+            found = [classical_method(name)]
         else:
             sha256 = sha256_of(zoo.locate(name).path)
             restorer = Restorer(zoo.load_model(name), where, how, tile)
-            method = model_method(name if name in zoo.MODELS else Path(name).stem, restorer, sha256)
-        if method.name in {each.name for each in methods}:
-            raise UsageError(f"method {method.name} stands twice in --method")
-        methods.append(method)
+            told = model_method(name if name in zoo.MODELS else Path(name).stem, restorer, sha256)
+            found = [told] if true_omega else []
+            if deciding is not None:
+                found.append(auto_method(told, restorer, deciding))
+        for method in found:
+            if method.name in {each.name for each in methods}:
+                raise UsageError(f"method {method.name} stands twice in --method")
+            methods.append(method)
     return methods
 
 

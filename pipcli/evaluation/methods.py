@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from pipcli.degradations import Degradation, omega_vector
 from pipcli.evaluation.protocols import Float32
 from pipcli.images import Image
+from pipcli.inference.passes import restore_in_passes
 
 if TYPE_CHECKING:
+    from pipcli.inference.decision import Auto
     from pipcli.inference.engine import Restorer
 
 INPUT = "input"
@@ -27,11 +29,13 @@ class Ailment:
         weights: the true ω; empty where nothing ails it that there is a task for.
         sigma: the noise's deviation, of 255, where it is known.
         beyond: what else ails it, that no task undoes.
+        found: what a classifier found instead, the weights of each pass; None where the true ω is told.
     """
 
     weights: Mapping[Degradation, float]
     sigma: float | None
     beyond: tuple[str, ...] = ()
+    found: tuple[Mapping[Degradation, float], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Method:
         note: what tables must say of it.
         kind: the same in a word or two, such as on how many tasks a model was trained.
         on_cuda: whether its memory is that of a CUDA device.
+        find: what a classifier finds in an input, as weights of passes; None where the true ω is told.
+        beside: name of the method that differs in nothing but being told the true ω.
     """
 
     name: str
@@ -53,6 +59,13 @@ class Method:
     note: str = ""
     kind: str = ""
     on_cuda: bool = False
+    find: Callable[[Float32], tuple[Mapping[Degradation, float], ...]] | None = None
+    beside: str = ""
+
+    def run(self, degraded: Float32, ailment: Ailment) -> tuple[Float32, Ailment]:
+        """The restored image, and what was told to make it: the ailment, with what was found where it was."""
+        told = ailment if self.find is None else replace(ailment, found=self.find(degraded))
+        return self.restore(degraded, told), told
 
     def refusal(self, ailment: Ailment) -> str | None:
         """Why this method is not run on such inputs; None where it is."""
@@ -90,8 +103,11 @@ def model_method(name: str, restorer: Restorer, sha256: str) -> Method:
     """
 
     def restore(degraded: Float32, ailment: Ailment) -> Float32:
-        omega = omega_vector(ailment.weights, restorer.degradations)
-        restored: Float32 = restorer.restore(_AsItIs(degraded), omega).pixels
+        passes = (ailment.weights,) if ailment.found is None else ailment.found
+        if not passes:
+            return degraded
+        omegas = [omega_vector(weights, restorer.degradations) for weights in passes]
+        restored: Float32 = restore_in_passes(restorer, _AsItIs(degraded), omegas).pixels
         return restored
 
     count = len(restorer.degradations)
@@ -99,3 +115,26 @@ def model_method(name: str, restorer: Restorer, sha256: str) -> Method:
     note = f"{kind}, weights {sha256[:12]}"
     on_cuda = restorer.device.type == "cuda"
     return Method(name, restore, restorer.degradations, note, kind, on_cuda)
+
+
+def auto_method(told: Method, restorer: Restorer, auto: Auto) -> Method:
+    """A model under what a classifier finds in each input, as ``pipcli restore --task auto`` does it.
+
+    Args:
+        told: the same model under the true ω.
+        restorer: the model.
+        auto: the classifier, ready to decide.
+    """
+
+    def find(degraded: Float32) -> tuple[Mapping[Degradation, float], ...]:
+        # A file's values end at black and white; float noise does not.
+        return auto.decide(_AsItIs(np.clip(degraded, 0, 1)), restorer.degradations).passes
+
+    return replace(
+        told,
+        name=f"{told.name}-auto",
+        note=f"{told.note}; ω by classifier {auto.classifier_sha256[:12]}",
+        kind=f"{told.kind}, ω by classifier",
+        find=find,
+        beside=told.name,
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipcli.evaluation.control import Control, control_of
 from pipcli.evaluation.datasets import Located
 from pipcli.evaluation.methods import INPUT
 from pipcli.evaluation.protocols import Float32
@@ -58,20 +59,20 @@ def missing_section(benchmark: Benchmark) -> Section:
 
 def table_lines(result: BenchmarkResult) -> tuple[Line, ...]:
     """The benchmark's table: measured lines, then published ones; none of these if nothing was measured."""
-    measured = [_measured_line(each) for each in result.methods]
+    measured = [_measured_line(each, control_of(result, each)) for each in result.methods]
     if not any(each.scored for each in result.methods if each.method.name != INPUT):
         return tuple(measured)
     return (*measured, *map(_published_line, published_rows(result.benchmark)))
 
 
-def _measured_line(result: MethodResult) -> Line:
+def _measured_line(result: MethodResult, control: Control | None) -> Line:
     means = result.means
     if means is None:
         why = result.refusal or "no image could be measured"
         return Line(result.method.name, f"not run: {why}", result.method.kind, failed=len(result.failures))
     return Line(
         method=result.method.name,
-        note=result.method.note,
+        note=result.method.note if control is None else f"{result.method.note}; {control.words}",
         kind=result.method.kind,
         psnr=means.psnr,
         psnr_error=result.errors.psnr,
@@ -127,7 +128,7 @@ def _case(
 ) -> Case:
     pair = next(pair for pair in located.pairs if pair.name == image.name)
     clean, degraded = read_pair(pair, benchmark)
-    output = benchmark.protocol.finish(method.method.restore(degraded, benchmark.ailment))
+    output = benchmark.protocol.finish(method.method.run(degraded, benchmark.ailment)[0])
     truth = clean.astype(np.float32) / np.float32(255)
     difference = output - truth
     rows, columns = _worst_crop(np.abs(difference).mean(axis=2))

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from pipcli.evaluation.control import Control, control_of
 from pipcli.evaluation.protocols import Scores
 from pipcli.evaluation.runner import BenchmarkResult, ImageResult, MethodResult
 
@@ -28,7 +29,7 @@ def benchmark_record(result: BenchmarkResult) -> dict[str, Any]:
         "altered": list(result.altered),
         "input_sha256": result.input_hash,
         "seconds": _number(result.seconds, 2),
-        "methods": [_method_record(each) for each in result.methods],
+        "methods": [_method_record(each, control_of(result, each)) for each in result.methods],
     }
 
 
@@ -63,7 +64,7 @@ _COLUMNS = (
 )
 
 
-def _method_record(result: MethodResult) -> dict[str, Any]:
+def _method_record(result: MethodResult, control: Control | None) -> dict[str, Any]:
     return {
         "method": result.method.name,
         "note": result.method.note or None,
@@ -73,7 +74,17 @@ def _method_record(result: MethodResult) -> dict[str, Any]:
         "failed": len(result.failures),
         "seconds_per_megapixel": _number(result.seconds_per_megapixel, 4),
         "peak_bytes": result.memory,
+        "classifier": None if control is None else _control_record(control),
         "images": [_image_record(image) for image in result.images],
+    }
+
+
+def _control_record(control: Control) -> dict[str, Any]:
+    return {
+        "images": control.images,
+        "right": control.right,
+        "psnr_change_where_right": _number(control.change_where_right, 4),
+        "psnr_change": _number(control.change, 4),
     }
 
 
@@ -82,6 +93,8 @@ def _image_record(image: ImageResult) -> dict[str, Any]:
     if image.scores is not None:
         record |= _scores_record(image.scores)
     record["seconds"] = _number(image.seconds, 4)
+    if image.found is not None:
+        record |= {"found": list(map(str, image.found)), "right": image.right}
     if image.error is not None:
         record["error"] = image.error
     return record

@@ -87,6 +87,8 @@ class ImageResult:
         scores: None where ``error`` says why there are none.
         seconds: that the method took.
         memory: at the peak, in bytes; None where the system does not say.
+        found: what a classifier found, in the order of its passes; None where none was asked.
+        right: whether that is all that ails the image and nothing else; None where none was asked.
     """
 
     name: str
@@ -96,6 +98,8 @@ class ImageResult:
     seconds: float
     memory: int | None = None
     error: str | None = None
+    found: tuple[Degradation, ...] | None = None
+    right: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -315,7 +319,7 @@ def _measure(
     scores: Scores | None = None
     start = time.perf_counter()
     with peak_memory(method.on_cuda) as peak:
-        output, problem = _attempt(method, degraded, benchmark)
+        output, told, problem = _attempt(method, degraded, benchmark)
     seconds = time.perf_counter() - start
     if output is not None:
         # The input is measured as the methods get it; what they make of it, as the protocol wants it.
@@ -329,15 +333,19 @@ def _measure(
                 save(method.name, pair.name, finished)
     if problem is not None:
         problem = f"{pair.degraded or pair.clean}: {method.name}: {problem}"
-    return ImageResult(pair.name, width, height, scores, seconds, peak.bytes, problem)
+    found = None if told.found is None else tuple(kind for weights in told.found for kind in weights)
+    right = None if found is None else set(found) == set(told.weights)
+    return ImageResult(pair.name, width, height, scores, seconds, peak.bytes, problem, found, right)
 
 
-def _attempt(method: Method, degraded: Float32, benchmark: Benchmark) -> tuple[Float32 | None, str | None]:
-    """The method's output, or why there is none that can be measured."""
+def _attempt(
+    method: Method, degraded: Float32, benchmark: Benchmark
+) -> tuple[Float32 | None, Ailment, str | None]:
+    """The method's output, what it was told, and why there is no output that can be measured."""
     try:
-        output = method.restore(degraded, benchmark.ailment)
+        output, told = method.run(degraded, benchmark.ailment)
     except (ImageError, ValueError) as error:
-        return None, str(error)
+        return None, benchmark.ailment, str(error)
     if not np.isfinite(output).all():
-        return None, "the output is not finite (NaN or infinity)"
-    return output, None
+        return None, told, "the output is not finite (NaN or infinity)"
+    return output, told, None
