@@ -37,6 +37,8 @@ def originals(folder: Path) -> dict[str, bytes]:
         "plain.tif": _tiff(rgb),
         "deep.tif": _tiff(deep, compression="lzw", predictor=True),
         "float.tif": _tiff(rgb.astype(np.float32) / 255, compression="zlib"),
+        "half.tif": _tiff(rgb.astype(np.float16) / 255, compression="zlib"),
+        "cmyk.tif": _saved(picture.convert("CMYK"), "TIFF", compression="tiff_lzw"),
         "tiles.tif": _tiff(rgb, tile=(16, 16), compression="jpeg"),
         "pages.tif": _tiff(np.stack([rgb, rgb]), compression="zstd"),
         "rgb.webp": _saved(picture, "WEBP", quality=80, exif=exif),

@@ -32,11 +32,18 @@ def test_content_counts_and_not_the_name(photo):
     [
         (b"", "is empty"),
         (b"just some text\n", "is no image of a known format"),
-        (b"GIF89a" + bytes(20), "is a GIF file, which is not supported"),
+        (
+            b"GIF89a" + bytes(20),
+            "is a GIF, whose 256 colours cannot hold a restored picture: convert it to PNG first",
+        ),
         (b"RIFF\4\0\0\0WAVE", "is no image of a known format"),
         (b"RIFF\x40\0\0\0WEBPVP8 ", "WebP is cut short"),
         (b"BM", "BMP is cut short"),
-        (b"\0\0\0\x20ftypheic" + bytes(20), "is a HEIF or video file, which is not supported"),
+        (
+            b"\0\0\0\x20ftypheic" + bytes(20),
+            "is HEIC, whose decoders are not as free as this program: convert it to JPEG or PNG first",
+        ),
+        (b"\0\0\0\x20ftypisom" + bytes(20), "is a video file, which is not supported"),
         (b"\x89PNG\r\n\x1a\n", "PNG is cut short"),
         (b"\xff\xd8\xff", "JPEG is cut short"),
     ],

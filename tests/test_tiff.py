@@ -9,9 +9,11 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 from PIL import ImageOps, IptcImagePlugin
+from profiles import grey_ink_profile
+from skimage import color
 
 from pipcli.errors import ImageError
-from pipcli.images import Image, Metadata, decode_image, encode_image
+from pipcli.images import Image, Metadata, Wishes, decode_image, encode_image
 from pipcli.images.colour import SRGB_PRIMARIES, profile_of
 from pipcli.images.image import TiffCoding
 
@@ -194,8 +196,8 @@ def test_one_bad_page_refuses_the_file_and_is_named():
     out = io.BytesIO()
     with tifffile.TiffWriter(out) as file:
         file.write(smooth("uint8", 3), photometric="rgb", metadata=None)
-        file.write(smooth("uint8", 4), photometric="separated", metadata=None)
-    with pytest.raises(ImageError, match=r"^x\.tif: page 2 of 2: is a TIFF of colour kind SEPARATED"):
+        file.write(smooth("uint8", 4), photometric="cielab", extrasamples=[0], metadata=None)
+    with pytest.raises(ImageError, match=r"^x\.tif: page 2 of 2: is a TIFF of colour kind CIELAB"):
         decode_image(out.getvalue(), "x.tif")
     mask = written(smooth("uint8", 3), photometric="rgb", subfiletype=2)
     with pytest.raises(ImageError, match="masks another"):
@@ -375,10 +377,18 @@ def test_iptc_goes_between_jpeg_and_tiff():
 @pytest.mark.parametrize(
     ("array", "options", "reason"),
     [
-        (smooth("uint8", 4), {"photometric": "separated"}, "colour kind SEPARATED"),
+        (smooth("uint8", 4), {"photometric": "cielab", "extrasamples": [0]}, "colour kind CIELAB"),
+        (smooth("uint8", 5), {"photometric": "separated", "extrasamples": [0]}, "CMYK TIFF of 5 channels"),
+        (smooth("float32", 4), {"photometric": "separated"}, "CMYK TIFF of 32 bits"),
+        (smooth("uint8", 4), {"photometric": "separated", "compression": "jpeg"}, "CMYK TIFF of JPEG"),
+        (
+            smooth("uint8", 4),
+            {"photometric": "separated", "extratags": [(332, 3, 1, 2, True)]},
+            "other inks than CMYK",
+        ),
         (smooth("uint8", 3), {"photometric": "ycbcr"}, "colour kind YCBCR"),
         (smooth("uint8", 3).astype(np.int16), {"photometric": "rgb"}, "int16"),
-        (smooth("float32", 3).astype(np.float64), {"photometric": "rgb"}, "float64"),
+        (smooth("float32", 3).astype(np.float64) * 1e300, {"photometric": "rgb"}, "no finite numbers"),
         (smooth("float32", 3) * np.nan, {"photometric": "rgb"}, "no finite numbers"),
         (smooth("uint8", 2), {"photometric": "minisblack"}, "none is said to be alpha"),
         (smooth("uint8", 5), {"photometric": "rgb"}, "5 channels"),
@@ -387,6 +397,75 @@ def test_iptc_goes_between_jpeg_and_tiff():
 def test_what_would_be_read_wrongly_is_refused(array, options, reason):
     with pytest.raises(ImageError, match=reason):
         decode_image(written(array, planarconfig="contig", **options), "x.tif")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("predictor", [False, True])
+def test_other_floats_are_written_back_as_they_were(dtype, predictor):
+    planes = (smooth("float32", 4) * 40 - 3).astype(dtype)
+    data = written(
+        planes, photometric="rgb", extrasamples=["unassalpha"], compression="zlib", predictor=predictor
+    )
+    image = decode_image(data, "x.tif")
+    np.testing.assert_array_equal(image.pixels, planes[:, :, :3].astype(np.float32))
+    assert ("64-bit numbers restored in 32" in image.metadata.notes) == (dtype == "float64")
+    again = tifffile.imread(io.BytesIO(encode_image(image)))
+    assert again.dtype == dtype
+    np.testing.assert_array_equal(again, planes.astype(np.float32).astype(dtype))
+    wider = tifffile.imread(io.BytesIO(encode_image(image, wishes=Wishes(bits=32))))
+    assert wider.dtype == np.float32
+
+
+def test_what_16_bits_do_not_hold_is_clipped_and_not_infinite():
+    image = decode_image(written(smooth("float32", 3).astype(np.float16), photometric="rgb"), "x.tif")
+    bright = replace(image, pixels=np.full_like(image.pixels, 1e6))
+    again = tifffile.imread(io.BytesIO(encode_image(bright)))
+    np.testing.assert_array_equal(again, np.finfo(np.float16).max)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_cmyk_without_profile_filters_light(dtype, layout, alpha):
+    """Against Pillow's conversion, which does without a profile too."""
+    inks = smooth(dtype, 4 + alpha)
+    planes = np.moveaxis(inks, 2, 0) if layout == "separate" else inks
+    options = {"extrasamples": ["unassalpha"]} if alpha else {}
+    data = written(planes, photometric="separated", planarconfig=layout, **options)
+    image = decode_image(data, "x.tif")
+    peak = np.iinfo(dtype).max
+    eight = np.rint(inks[:, :, :4] / peak * 255).astype(np.uint8)
+    expected = np.asarray(PillowImage.fromarray(eight, "CMYK").convert("RGB")) / 255
+    np.testing.assert_allclose(image.pixels / peak, expected, atol=1.5 / 255)
+    assert image.pixels.dtype == dtype
+    assert image.metadata.notes == ("CMYK converted to sRGB",)
+    with tifffile.TiffFile(io.BytesIO(encode_image(image))) as file:
+        assert file.pages[0].photometric == 2
+        np.testing.assert_array_equal(file.asarray()[:, :, :3], image.pixels)
+        if alpha:
+            np.testing.assert_array_equal(file.asarray()[:, :, 3], inks[:, :, 4])
+
+
+def test_cmyk_of_pillow_is_read():
+    inks = smooth("uint8", 4)
+    out = io.BytesIO()
+    PillowImage.fromarray(inks, "CMYK").save(out, "TIFF", compression="tiff_lzw", dpi=(300, 300))
+    image = decode_image(out.getvalue(), "x.tif")
+    expected = np.asarray(PillowImage.fromarray(inks, "CMYK").convert("RGB"))
+    np.testing.assert_allclose(image.pixels.astype(int), expected, atol=1)
+    assert image.metadata.dpi == (300, 300)
+
+
+def test_cmyk_goes_through_its_profile_which_is_not_kept():
+    inks = smooth("uint8", 4)
+    data = written(inks, photometric="separated", iccprofile=grey_ink_profile())
+    image = decode_image(data, "x.tif")
+    share = 1 - inks[:, :, 3] / 510 - inks[:, :, :3].sum(axis=2) / 1530
+    lab = np.stack([100 * share, 0 * share, 0 * share], axis=2)
+    np.testing.assert_allclose(image.pixels, 255 * color.lab2rgb(lab), atol=3)
+    assert image.metadata.icc is None
+    with pytest.raises(ImageError, match=r"^x\.tif: has CMYK colours with a damaged profile"):
+        decode_image(written(inks, photometric="separated", iccprofile=grey_ink_profile()[:200]), "x.tif")
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])

@@ -103,10 +103,15 @@ SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixe
 """Every suffix that names an image this version reads, lower case."""
 
 _STRANGERS = (
-    (b"GIF8", "a GIF file"),
-    (b"%PDF", "a PDF file"),
+    (b"GIF8", "is a GIF, whose 256 colours cannot hold a restored picture: convert it to PNG first"),
+    (b"8BPS", "is a Photoshop file, which is not supported: save it as TIFF first"),
+    (b"v/1\x01", "is an OpenEXR file, which is not supported: save it as a TIFF of floats first"),
+    (b"%PDF", "is a PDF file, which is not supported"),
 )
-"""What files start with that are often met and not read, so that the message can say what they are."""
+"""What files start with that are often met and not read, and the end of the sentence "the file …"."""
+
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of HEIF. Its free decoders are under the LGPL or GPL, which this program does not carry."""
 
 
 def format_of_content(data: bytes) -> Format | None:
@@ -143,8 +148,10 @@ def describe_stranger(data: bytes) -> str:
     if not data:
         return "is empty"
     if data[4:8] == b"ftyp":
-        return "is a HEIF or video file, which is not supported"
-    for start, kind in _STRANGERS:
+        if data[8:12] in _HEIC:
+            return "is HEIC, whose decoders are not as free as this program: convert it to JPEG or PNG first"
+        return "is a video file, which is not supported"
+    for start, reason in _STRANGERS:
         if data.startswith(start):
-            return f"is {kind}, which is not supported"
+            return reason
     return "is no image of a known format"

@@ -74,6 +74,7 @@ class TiffCoding:
         unspecified: whether the channel behind the colours was not said to be alpha, such as a selection of
             Photoshop: it is carried through and hides nothing.
         big: whether the file was a BigTIFF.
+        float_bits: of floating-point numbers, 16, 32 or 64; they are restored in 32.
     """
 
     compression: int = 8
@@ -85,8 +86,11 @@ class TiffCoding:
     premultiplied: bool = False
     unspecified: bool = False
     big: bool = False
+    float_bits: int = 32
 
     def __post_init__(self) -> None:
+        if self.float_bits not in (16, 32, 64):
+            raise ValueError(f"floating-point numbers of {self.float_bits} bits: it must be 16, 32 or 64")
         if self.compression not in (1, 5, 7, 8, 32773, 34925, 50000):
             raise ValueError(f"compression {self.compression} is none that is written")
         if self.tile is not None and any(side < 16 or side % 16 for side in self.tile):

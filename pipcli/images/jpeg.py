@@ -20,6 +20,7 @@ import numpy as np
 from pipcli.errors import ImageError
 from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
 from pipcli.images.image import Array, Image, JpegCoding, Metadata, plausible_dpi
+from pipcli.images.inks import INKS_NOTE, srgb_of_inks
 from pipcli.images.limits import check_size
 from pipcli.images.photoshop import iptc_of, resources_of, without_thumbnails
 
@@ -118,8 +119,8 @@ def read_jpeg(data: bytes, max_pixels: int) -> Image:
 
     metadata = _metadata(stream)
     if len(stream.components) == 4:
-        pixels = _cmyk_to_rgb(pixels, metadata.icc)
-        metadata = replace(metadata, icc=None, notes=("CMYK converted to sRGB", *metadata.notes))
+        pixels = srgb_of_inks(pixels, metadata.icc)
+        metadata = replace(metadata, icc=None, notes=(INKS_NOTE, *metadata.notes))
     orientation = exif_orientation(metadata.exif)
     planes = turn_upright(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
     return Image(np.ascontiguousarray(planes), metadata=_upright(metadata, orientation))
@@ -154,26 +155,6 @@ def _decoded(data: bytes) -> Array:
             return np.asarray(decoder)
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"damaged JPEG: {error}") from error
-
-
-def _cmyk_to_rgb(inks: Array, icc: bytes | None) -> Array:
-    """Pixels H×W×3 in sRGB of inks H×W×4 (255 is full): by the profile, or each ink a plain filter."""
-    from PIL import Image as PillowImage
-    from PIL import ImageCms
-
-    picture = PillowImage.frombytes("CMYK", (inks.shape[1], inks.shape[0]), inks.tobytes())
-    if icc is None:
-        return np.asarray(picture.convert("RGB"))
-    try:
-        converted = ImageCms.profileToProfile(
-            picture,
-            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
-            ImageCms.createProfile("sRGB"),
-            outputMode="RGB",
-        )
-    except (ImageCms.PyCMSError, OSError) as error:
-        raise ImageError(f"is a CMYK JPEG with a damaged profile: {error}") from error
-    return np.asarray(converted)
 
 
 def encode_jpeg(image: Image) -> bytes:

@@ -1,8 +1,8 @@
-"""TIFF 6.0 and BigTIFF, of one page or many: grey, RGB, palette, alpha; 1 to 16 bits and 32-bit float.
+"""TIFF 6.0 and BigTIFF, of one page or many: grey, RGB, CMYK, palette, alpha; 1 to 16 bits and floats.
 
 tifffile reads strips, tiles and their compressions, and writes the pages with that of their source, where it
 is one that every reader knows; EXIF goes in and out through `folders`. Up to 8 bits come out as 8, 9 to 16
-as 16; a palette comes out as RGB.
+as 16; a palette and CMYK come out as RGB. Floats of 16 and 64 bits are restored in 32, and written back.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from pipcli.images.folders import (
     read_folder,
 )
 from pipcli.images.image import Array, Image, Metadata, TiffCoding, plausible_dpi
+from pipcli.images.inks import INKS_NOTE, srgb_of_inks
 from pipcli.images.jpeg import check_whole, quality_of_stream
 from pipcli.images.limits import check_size
 from pipcli.images.photoshop import iptc_of, without_thumbnails
@@ -55,12 +56,14 @@ have these codes."""
 _BYTES, _LONG, _LONG8 = 7, 4, 16
 
 # The values of tags that are told apart here (TIFF 6.0, sections 4 to 8 and 18).
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS, _YCBCR = 0, 1, 2, 3, 5, 6
+_INK_SET, _CMYK = 332, 1
 _JPEG, _DEFLATE, _OLD_DEFLATE = 7, 8, 32946
 _WRITTEN = (1, 5, _JPEG, _DEFLATE, 32773, 34925, 50000)
 _PREDICTED = (5, _DEFLATE, 34925, 50000)
 _SEPARATE_PLANES = 2
-_UNSPECIFIED, _ASSOCIATED_ALPHA = 0, 1
+_UNSPECIFIED, _ASSOCIATED_ALPHA, _PLAIN_ALPHA = 0, 1, 2
+_FLOATS = {"float16": 16, "float32": 32, "float64": 64}
 _MASK = 4
 
 _CLASSIC_LIMIT = 2**32 - 2**26
@@ -160,6 +163,9 @@ def _write_page(file: TiffWriter, image: Image, exif: Folder | None, big: bool) 
     if lossy:
         arguments = {"level": metadata.quality or coding.quality}
         subsampling = coding.subsampling if image.channels == 3 else None
+    if planes.dtype == np.float32 and coding.float_bits != 32:
+        wider = np.dtype(f"float{coding.float_bits}")
+        planes = np.clip(planes, np.finfo(wider).min, np.finfo(wider).max).astype(wider)
     file.write(
         planes[:, :, 0] if planes.shape[2] == 1 else planes,
         photometric="rgb" if image.channels == 3 else "minisblack",
@@ -323,6 +329,7 @@ def _coding(
         premultiplied=premultiplied,
         unspecified=bool(has_alpha and page.extrasamples[0] == _UNSPECIFIED),
         big=big,
+        float_bits=_FLOATS.get(str(page.dtype), 32),
     )
     return coding, notes
 
@@ -332,20 +339,36 @@ def _check_kind(page: TiffPage) -> None:
     if page.imagedepth != 1:
         raise ImageError(f"is a TIFF of depth {page.imagedepth}, only flat pictures are supported")
     kind = page.photometric
-    if kind not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE) and not (
+    if kind not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS) and not (
         kind == _YCBCR and page.compression == _JPEG
     ):
         raise ImageError(f"is a TIFF of colour kind {_name(kind)}, which is not supported")
     if page.dtype is None or page.dtype.kind not in "buf":
         raise ImageError(f"is a TIFF of {page.dtype} numbers, which are not supported")
-    if page.dtype.name not in ("bool", "uint8", "uint16", "float32"):
-        raise ImageError(f"is a TIFF of {page.dtype} numbers, only 1 to 16 bits and float32 are supported")
+    if page.dtype.name not in ("bool", "uint8", "uint16", *_FLOATS):
+        raise ImageError(f"is a TIFF of {page.dtype} numbers, only 1 to 16 bits and floats are supported")
+    if kind == _INKS:
+        _check_inks(page)
+        return
     colours = 1 if kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE) else 3
     extra = page.samplesperpixel - colours
     if extra < 0 or extra > 1 or len(page.extrasamples) > 1:
         raise ImageError(f"is a TIFF of {page.samplesperpixel} channels, which is not supported")
     if extra and (not page.extrasamples or (colours == 1 and page.extrasamples[0] == _UNSPECIFIED)):
         raise ImageError("is a TIFF of two channels of which none is said to be alpha")
+
+
+def _check_inks(page: TiffPage) -> None:
+    """Refuse other inks than plain CMYK, with or without alpha."""
+    if page.tags.valueof(_INK_SET, _CMYK) != _CMYK:
+        raise ImageError("is a TIFF of other inks than CMYK, which are not supported")
+    if page.bitspersample not in (8, 16) or page.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"is a CMYK TIFF of {page.bitspersample} bits, only 8 and 16 are supported")
+    if page.compression == _JPEG:
+        raise ImageError("is a CMYK TIFF of JPEG, which is not supported: programs disagree on its colours")
+    extra = page.samplesperpixel - 4
+    if extra < 0 or extra > 1 or (extra == 1 and tuple(page.extrasamples) != (_PLAIN_ALPHA,)):
+        raise ImageError(f"is a CMYK TIFF of {page.samplesperpixel} channels, which is not supported")
 
 
 def _check_whole(page: TiffPage, data: bytes) -> None:
@@ -386,7 +409,15 @@ def _planes(page: TiffPage) -> tuple[Array, bool, tuple[str, ...]]:
 
     notes: tuple[str, ...] = ()
     bits = page.bitspersample
-    if planes.dtype == np.float32:
+    if page.photometric == _INKS:
+        profile = page.tags.valueof(_PROFILE)
+        colours = srgb_of_inks(planes[:, :, :4], profile if isinstance(profile, bytes) else None)
+        return np.concatenate([colours, planes[:, :, 4:]], axis=2), planes.shape[2] == 5, (INKS_NOTE,)
+    if planes.dtype.kind == "f":
+        if planes.dtype == np.float64:
+            notes = ("64-bit numbers restored in 32",)
+        with np.errstate(over="ignore"):  # what overflows is found below
+            planes = planes.astype(np.float32)
         if not np.isfinite(planes).all():
             raise ImageError("is a TIFF with pixels that are no finite numbers")
     elif bits not in (8, 16):
@@ -429,7 +460,7 @@ def _metadata(page: TiffPage, data: bytes, big: bool, order: str, notes: tuple[s
     xmp, resources = raw(_XMP), raw(_PHOTOSHOP)
     return Metadata(
         "TIFF",
-        icc=raw(_PROFILE),
+        icc=raw(_PROFILE) if page.photometric != _INKS else None,
         exif=exif,
         xmp=upright_xmp(xmp, _orientation(page)) if xmp else None,
         iptc=raw(_IPTC) or (iptc_of(resources) if resources else None),

@@ -157,6 +157,8 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
     if format_.name != "TIFF" and metadata.tiff is not None and metadata.tiff.unspecified:
         notes.append(f"{format_.name} holds no channel but alpha, the extra one is left out")
         image = replace(image, alpha=None)
+    if wishes.bits is not None and metadata.tiff is not None:
+        metadata = replace(metadata, tiff=replace(metadata.tiff, float_bits=32))
     if wishes.quality is not None:
         metadata = replace(metadata, quality=wishes.quality)
     if bits != has:
