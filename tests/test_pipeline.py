@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -32,7 +33,12 @@ def run(
     limits: Limits = USUAL,
     stopping: Callable[[], bool] = lambda: False,
 ):
-    return overlapped(range(count), load, compute, finish, weigh, limits, stopping)
+    def compute_each(pieces: Sequence[Piece]) -> None:
+        assert 0 < len(pieces) <= limits.together
+        for piece in pieces:
+            compute(piece)
+
+    return overlapped(range(count), load, compute_each, finish, weigh, limits, stopping)
 
 
 def test_every_item_passes_all_stages_in_order():
@@ -107,6 +113,27 @@ def test_what_is_under_way_is_bounded_however_many_items_there_are():
     assert 1 < most <= 3 + 1 + 3 + 1
     gc.collect()
     assert len(alive) <= 1
+
+
+def test_items_are_computed_together_as_many_as_may_be():
+    groups: list[list[int]] = []
+
+    def compute(pieces: Sequence[Piece]) -> None:
+        groups.append([piece.number for piece in pieces])
+
+    def overlap(limits: Limits) -> list[int]:
+        groups.clear()
+        stages = (Piece, compute, lambda piece: None, lambda number: 10)
+        return [piece.number for piece in overlapped(range(10), *stages, limits, lambda: False)]
+
+    limits = Limits(readers=2, writers=2, ahead=6, behind=6, weight=1000, together=4)
+    assert overlap(limits) == list(range(10))
+    assert groups == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    # No more than the weight allows, and never none.
+    for weight, most in ((35, 3), (5, 1)):
+        assert overlap(replace(limits, weight=weight)) == list(range(10))
+        assert [number for group in groups for number in group] == list(range(10))
+        assert max(map(len, groups)) == most
 
 
 def test_heavy_items_wait_and_the_heaviest_goes_alone():

@@ -283,6 +283,7 @@ def test_the_ledger_tells_what_was_made_of_each_file(night, tmp_path):
         "omega": {"noise": 1.0},
         "strength": 0.5,
         "tile": 512,
+        "batch": 1,
         "device": "cpu",
         "precision": "bf16",
     }

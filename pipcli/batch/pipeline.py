@@ -8,7 +8,7 @@ about a result depends on the timing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -26,6 +26,7 @@ class Limits:
         ahead: items read, or being read, before they are computed.
         behind: items computed that are not written yet.
         weight: of all items under way; one that is heavier than that goes alone.
+        together: items that are handed to be computed at once.
     """
 
     readers: int
@@ -33,16 +34,17 @@ class Limits:
     ahead: int
     behind: int
     weight: int
+    together: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.readers, self.writers, self.ahead, self.behind, self.weight) < 1:
+        if min(self.readers, self.writers, self.ahead, self.behind, self.weight, self.together) < 1:
             raise ValueError(f"{self}: every limit must be at least 1")
 
 
 def overlapped(
     items: Iterable[Item],
     load: Callable[[Item], Work],
-    compute: Callable[[Work], None],
+    compute: Callable[[Sequence[Work]], None],
     finish: Callable[[Work], None],
     weigh: Callable[[Item], int],
     limits: Limits,
@@ -53,11 +55,12 @@ def overlapped(
     Args:
         items: taken one by one, only as far as the limits allow.
         load: called in a reading thread.
-        compute: called in this thread.
+        compute: called in this thread with ``limits.together`` works in order, or fewer where the weight
+            allows no more or there are no more.
         finish: called in a writing thread.
         weigh: called in this thread before an item is loaded.
-        stopping: asked once before each item is computed; True ends it there. What is computed by then is
-            finished and given; what was only read is dropped.
+        stopping: asked each time before something is computed; True ends it there. What is computed by then
+            is finished and given; what was only read is dropped.
 
     What a stage raises is raised here. However this ends, no thread goes on.
     """
@@ -86,12 +89,12 @@ def overlapped(
             if reading:
                 if stopping():
                     break
-                weight, loaded = reading.popleft()
-                work = loaded.result()
-                compute(work)
-                writing.append((weight, writers.submit(finished, work)))
-                # Else the loop holds the last work while it waits for the next.
-                del loaded, work
+                taken = [reading.popleft() for _ in range(min(limits.together, len(reading)))]
+                works = [(weight, loaded.result()) for weight, loaded in taken]
+                compute([work for _, work in works])
+                writing.extend((weight, writers.submit(finished, work)) for weight, work in works)
+                # Else the loop holds the last works while it waits for the next.
+                del taken, works
             elif not writing:
                 break
             while writing and (len(writing) > limits.behind or not reading or writing[0][1].done()):

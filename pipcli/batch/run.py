@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
@@ -195,6 +195,8 @@ def run_plan(
     wishes: Wishes | None = None,
     on_pictures: Callable[[Job, Image, Image], None] | None = None,
     max_pixels: int = MAX_PIXELS,
+    memory: int | None = None,
+    allow_cpu: bool = False,
 ) -> Summary:
     """Restore every file of a plan.
 
@@ -211,24 +213,39 @@ def run_plan(
         on_pictures: given each restored image that is no DICOM, before and after, in a thread that writes;
             what it raises is lost.
         max_pixels: larger images are refused before they are decoded.
+        memory: bytes for the images under way; one that needs more is refused. None is a share of what is
+            free, has no effect on any output, and refuses nothing.
+        allow_cpu: where the device's memory does not hold the smallest tile, a file goes on on the CPU.
 
-    Reading and writing overlap with computing. What concerns the whole run (no space or right to write, out
-    of memory on the device) stops it, and what else goes wrong with a file is that file's outcome: this
-    function raises nothing of its own.
+    Reading and writing overlap with computing; small images share batches, whose shape is the restorer's
+    whatever there is to do. A file that runs out of memory on the device begins again with less, which is a
+    warning of that file (:func:`pipcli.inference.fallback.with_less`). What concerns the whole run (no space
+    or right to write, no memory on the device for the least) stops it, and what else goes wrong with a file
+    is that file's outcome: this function raises nothing of its own.
     """
     if dicom is None and any(job.dicom for job in plan.jobs):
         raise ValueError("the plan holds DICOM files: say what is done with them")
     start = time.monotonic()
-    stages = _Stages(restorer, choice, strength, dicom, keeping, wishes or Wishes(), on_pictures, max_pixels)
+    stages = _Stages(
+        restorer=restorer,
+        choice=choice,
+        strength=strength,
+        dicom=dicom,
+        keeping=keeping,
+        wishes=wishes or Wishes(),
+        on_pictures=on_pictures,
+        max_pixels=max_pixels,
+        memory=memory,
+        allow_cpu=allow_cpu,
+    )
     tally = _Tally()
     stopped_by: PipcliError | None = None
 
     def ending() -> bool:
         return stopped_by is not None or (stopping is not None and stopping())
 
-    for work in overlapped(
-        plan.jobs, stages.load, stages.compute, stages.finish, _weight, usual_limits(), ending
-    ):
+    limits = usual_limits(restorer.batch, memory)
+    for work in overlapped(plan.jobs, stages.load, stages.compute, stages.finish, _weight, limits, ending):
         outcome = tally.count(work)
         if on_outcome is not None:
             on_outcome(outcome)
@@ -238,17 +255,37 @@ def run_plan(
     return tally.summary(plan, time.monotonic() - start, interrupted, stopped_by)
 
 
-_UNDER_WAY = 512 * 2**20
-"""Bytes that the images under way may take together; a single one may take more."""
+_MOST_UNDER_WAY, _LEAST_UNDER_WAY = 512 * 2**20, 64 * 2**20
+"""Bytes that the images under way may take together where nobody says; a single one may take more."""
 _BYTES_A_PIXEL = 12
 """Of an image under way: its pixels and those restored, three channels of two bytes."""
+_BATCHES_TOGETHER = 4
+"""From the images of so many batches are those of like size picked, so that few places stay empty."""
 
 
-def usual_limits() -> Limits:
-    """How many files of a run are under way at once on this machine."""
+def usual_limits(batch: int = 1, memory: int | None = None) -> Limits:
+    """How many files of a run are under way at once on this machine.
+
+    Args:
+        batch: images that are computed at once.
+        memory: bytes for all under way; None is a quarter of what is free.
+    """
     cores = os.cpu_count() or 1
     readers, writers = min(4, cores), min(8, cores)
-    return Limits(readers, writers, ahead=readers + 2, behind=writers + 2, weight=_UNDER_WAY)
+    together = 1 if batch == 1 else batch * _BATCHES_TOGETHER
+    if memory is None:
+        memory = max(_LEAST_UNDER_WAY, min(_MOST_UNDER_WAY, _free_memory() // 4))
+    ahead, behind = together + readers + 1, together + writers + 1
+    return Limits(readers, writers, ahead, behind, memory, together)
+
+
+def _free_memory() -> int:
+    """Bytes that the system could give at once; more than matters where it does not tell."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 4 * _MOST_UNDER_WAY
 
 
 def _weight(job: Job) -> int:
@@ -275,6 +312,7 @@ class _Work:
     original: Image | None = None
     untouched: bool = False
     decision: Mapping[str, Any] | None = None
+    omegas: tuple[tuple[float, ...], ...] = ()
     treatment: Treatment = field(default_factory=Treatment)
     warnings: list[str] = field(default_factory=list)
     redone: list[Redo] = field(default_factory=list)
@@ -286,6 +324,14 @@ class _Work:
     @property
     def over(self) -> bool:
         return self.kept or self.error is not None
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Errors of an image get the file's name, which a restorer does not know."""
+        try:
+            yield
+        except ImageError as error:
+            raise ImageError(f"{shown(self.job.source)}: {error}") from error
 
     @contextmanager
     def stage(self) -> Iterator[None]:
@@ -319,6 +365,8 @@ class _Stages:
     wishes: Wishes
     on_pictures: Callable[[Job, Image, Image], None] | None = None
     max_pixels: int = MAX_PIXELS
+    memory: int | None = None
+    allow_cpu: bool = False
 
     def finished(self, job: Job) -> bool:
         """Whether `load` would find the file's output there."""
@@ -350,50 +398,101 @@ class _Stages:
             work.sha256 = hash_bytes(content)
             self._look_back(work)
             if not work.kept:
+                self._check_memory(job, weight_under_way(job.source, dicom=False))
                 work.image = decode_image(content, shown(job.source), max_pixels=self.max_pixels)
+                self._check_memory(job, 2 * work.image.pixels.nbytes)
                 work.warnings.extend(work.image.metadata.notes)
                 work.content = content
         return work
 
-    def compute(self, work: _Work) -> None:
+    def _check_memory(self, job: Job, need: int) -> None:
+        if self.memory is not None and need > self.memory:
+            raise ImageError(
+                f"{shown(job.source)}: takes about {need / 2**20:.0f} MiB, "
+                f"--max-memory leaves {self.memory / 2**20:.0f} MiB for images"
+            )
+
+    def compute(self, works: Sequence[_Work]) -> None:
         """Restore what was loaded; of DICOM, all but the writing."""
-        if work.over:
-            return
-        with work.stage():
-            if work.job.dicom and self.dicom is not None:
-                work.treatment = treat_dicom(
-                    work.job, self.restorer, self.choice, self.strength, self.dicom, work.redone.append
-                )
-                work.warnings.extend(work.treatment.notes)
-                if work.treatment.decision is not None:
-                    self._note_decision(work, work.treatment.decision)
-            elif work.image is not None:
-                try:
-                    self._restore(work, work.image)
-                except ImageError as error:  # the restorer does not know the file's name
-                    raise ImageError(f"{shown(work.job.source)}: {error}") from error
-        if work.redone:
-            precisions = " and ".join(sorted({str(redo.precision) for redo in work.redone}))
-            results = "1 result" if len(work.redone) == 1 else f"{len(work.redone)} results"
-            first = self.restorer.precision
-            work.warnings.append(f"{results} not finite or absurd in {first}, redone in {precisions}")
+        for work in works:
+            if not work.over and work.image is not None:
+                with work.stage(), work.named():
+                    self._decide(work, work.image)
+        self._restore_together([work for work in works if len(work.omegas) == 1 and not work.over])
+        for work in works:
+            if work.over:
+                continue
+            with work.stage():
+                if work.job.dicom and self.dicom is not None:
+                    self._restore_dicom(work, self.dicom)
+                elif work.image is not None and work.omegas:
+                    with work.named():
+                        self._restore_image(work, work.image)
+            if work.redone:
+                precisions = " and ".join(sorted({str(redo.precision) for redo in work.redone}))
+                results = "1 result" if len(work.redone) == 1 else f"{len(work.redone)} results"
+                first = self.restorer.precision
+                work.warnings.append(f"{results} not finite or absurd in {first}, redone in {precisions}")
 
-    def _restore(self, work: _Work, image: Image) -> None:
-        """Restore an image as is decided; where nothing is to be undone, leave it or its file as it is."""
-        from pipcli.inference.passes import restore_in_passes
-
+    def _decide(self, work: _Work, image: Image) -> None:
+        """What is to be undone in an image; where that is nothing, it or its file stays as it is."""
         degradations = self.restorer.degradations
         decision = self.choice.decide(image, degradations)
         self._note_decision(work, decision)
         if decision.passes:
             work.content = None
             work.original = image if self.on_pictures is not None else None
-            omegas = decision.omegas(degradations)
-            work.image = restore_in_passes(self.restorer, image, omegas, self.strength, work.redone.append)
+            work.omegas = decision.omegas(degradations)
         elif stays_as_wished(image, work.job.source, work.job.target, self.wishes):
             # Not even what reading changes, such as a palette, has happened to the file.
             work.image = None
             work.warnings.clear()
+
+    def _restore_together(self, works: Sequence[_Work]) -> None:
+        """Restore images in shared batches; if anything is wrong with one, none: each goes by itself then."""
+        if self.restorer.batch == 1 or len(works) < 2:
+            return
+        start = time.monotonic()
+        images = [work.image for work in works if work.image is not None]
+        redone: list[tuple[int, Redo]] = []
+        try:
+            restored = self.restorer.restore_batch(
+                images, [work.omegas[0] for work in works], self.strength, lambda *redo: redone.append(redo)
+            )
+        except Exception:
+            return
+        seconds = (time.monotonic() - start) / len(works)
+        for index, (work, image) in enumerate(zip(works, restored, strict=True)):
+            work.image, work.omegas = image, ()
+            work.redone = [redo for place, redo in redone if place == index]
+            work.seconds += seconds
+
+    def _restore_image(self, work: _Work, image: Image) -> None:
+        """Restore an image by itself, with less where it runs out of memory."""
+        from pipcli.inference.fallback import with_less
+        from pipcli.inference.passes import restore_in_passes
+
+        def attempt(restorer: Restorer) -> Image:
+            work.redone.clear()
+            return restore_in_passes(restorer, image, work.omegas, self.strength, work.redone.append)
+
+        side = max(max(page.height, page.width) for page in (image, *image.further))
+        work.image = with_less(attempt, self.restorer, side, work.warnings.append, self.allow_cpu)
+
+    def _restore_dicom(self, work: _Work, options: DicomOptions) -> None:
+        """Restore a DICOM file, or leave it alone."""
+        from pipcli.inference.fallback import with_less
+
+        def attempt(restorer: Restorer) -> Treatment:
+            work.redone.clear()
+            return treat_dicom(work.job, restorer, self.choice, self.strength, options, work.redone.append)
+
+        # Slices are restored one after another: a batch would be copies of one.
+        alone, side = self.restorer.reshaped(batch=1), self.restorer.tiling.tile
+        work.treatment = with_less(attempt, alone, side, work.warnings.append, self.allow_cpu)
+        work.warnings.extend(work.treatment.notes)
+        if work.treatment.decision is not None:
+            self._note_decision(work, work.treatment.decision)
 
     def _note_decision(self, work: _Work, decision: Decision) -> None:
         work.untouched = not decision.passes
@@ -457,6 +556,7 @@ class _Stages:
             **self.choice.recorded(restorer.degradations),
             "strength": self.strength,
             "tile": restorer.tiling.tile,
+            "batch": 1 if job.dicom else restorer.batch,
             "device": restorer.device.type,
             "precision": str(restorer.precision),
         }

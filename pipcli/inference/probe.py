@@ -27,15 +27,15 @@ class Probe:
 
 
 def probe(restorer: Restorer, side: int) -> Probe:
-    """Restore one square of noise of this side, in pixels, and look."""
+    """Restore one batch of squares of noise of this side, in pixels, and look."""
     random = np.random.default_rng(0)
     omega = [1.0] * len(restorer.degradations)  # what it is does not change what it costs
     for length in (min(_WARM_UP, side), side):
         image = Image(random.integers(0, 256, (length, length, 3), dtype=np.uint8))
         start = time.monotonic()
-        restorer.restore(image, omega)
+        restorer.restore_batch([image] * restorer.batch, [omega] * restorer.batch)
         seconds = time.monotonic() - start
-    return Probe(seconds / side**2, _peak_memory(restorer.device))
+    return Probe(seconds / (restorer.batch * side**2), _peak_memory(restorer.device))
 
 
 def _peak_memory(device: torch.device) -> int | None:
