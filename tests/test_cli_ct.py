@@ -183,6 +183,20 @@ def test_the_slices_that_are_missing_are_named_even_quietly(archive, capsys):
     assert not Path("out/study/IM1").exists()
 
 
+def test_what_is_named_as_dicom_and_is_none_is_reported(archive, capsys):
+    # As an encrypted slice is, whose content says nothing.
+    Path("in/study/IM3.dcm").write_bytes(b"\x30\x82\x10\x00" + bytes(range(256)) * 9)
+    Path("in/study/empty.dcm").write_bytes(b"")
+    assert restore("--quiet") == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "pipcli: error: in/study/IM3.dcm: is no DICOM file",
+        "pipcli: error: in/study/empty.dcm: is no DICOM file",
+    ]
+    assert lines[2] == "pipcli: error: in/study: a series is not whole: 2 of 5 missing: IM3.dcm, empty.dcm"
+    assert files("out") == {"study/IM1", "study/IM2.dcm", "study/photo.png", "real.png"}
+
+
 def test_nothing_of_the_patient_is_said(archive, capfd):
     damage("in/study/IM1")
     Path("in/study/IM5").write_bytes(Path("in/study/IM2.dcm").read_bytes().replace(b"\xff\xd9", b"\0\0"))
@@ -191,13 +205,15 @@ def test_nothing_of_the_patient_is_said(archive, capfd):
     scans.save(Path("in/study/IM6"), bad)
     data = scans.save(Path("in/study/IM7"), scans.scan(instance=7)).read_bytes()
     Path("in/study/IM7").write_bytes(data.replace(b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00LO"))
-    assert restore("--json", "--copy-others", "--window", "auto") == 3
+    assert restore("--json", "--copy-others", "--window", "auto", "--report", "report.html") == 3
     out, err = capfd.readouterr()
     assert "IM7" in err
+    report = Path("report.html").read_text()
+    assert "IM7" in report
     ledger = Path("out/.pipcli/ledger.jsonl").read_text()
     assert "IM7" in ledger
     for value in (scans.CANARY, "19020304", scans.SERIES):
-        assert value not in out + err + ledger
+        assert value not in out + err + ledger + report
     # That it is in the files, as it was, is what the line about the patients' data says.
     assert dcmread("out/study/IM2.dcm").PatientName == scans.PATIENT["PatientName"]
 

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from pipcli.errors import ImageError
 from pipcli.images import decode_image, read_image
-from pipcli.images.dicom import DicomImage, Scale, is_dicom, is_dicom_file
+from pipcli.images.dicom import DicomImage, Scale, claims_dicom, is_dicom, is_dicom_file
 from pipcli.images.dicom_windows import Window
 
 
@@ -40,6 +40,10 @@ def test_content_decides(tmp_path):
     }.items():
         (tmp_path / name).write_bytes(data)
         assert not is_dicom_file(tmp_path / name)
+        # Yet it claims to be, and is to be reported.
+        assert claims_dicom(tmp_path / name)
+        assert not claims_dicom((tmp_path / name).rename(tmp_path / name[0]))
+    assert claims_dicom(path)
     assert not is_dicom_file(tmp_path / "nowhere")
     assert not is_dicom_file(tmp_path)
 
@@ -71,6 +75,13 @@ def test_a_dicom_file_that_begins_like_a_tiff_is_dicom(tmp_path):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert not is_dicom_file(tmp_path / "pipe")
+
+
+def test_only_files_claim_to_be_dicom_by_their_name(tmp_path):
+    (tmp_path / "folder.dcm").mkdir()
+    os.mkfifo(tmp_path / "pipe.dcm")
+    (tmp_path / "lost.DCM").symlink_to(tmp_path / "nowhere")
+    assert [claims_dicom(tmp_path / name) for name in ("folder.dcm", "pipe.dcm", "lost.DCM")] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (1, 0), (0.1, -1000), (2.5, 7.3), (-1, 4)])

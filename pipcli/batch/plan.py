@@ -17,7 +17,7 @@ from pipcli.batch.naming import NameTemplate
 from pipcli.errors import OutputError, UsageError
 from pipcli.images import SUFFIXES, find_images
 from pipcli.images.atomic import remove_temporaries
-from pipcli.images.dicom import is_dicom_file
+from pipcli.images.dicom import claims_dicom
 from pipcli.images.naming import shown
 
 
@@ -29,7 +29,7 @@ class Job:
         source, target: the two files.
         home: the folder, at or above the target's, whose ledger tells of it.
         relative: path of the source below the input that the user named, with slashes.
-        dicom: its content is DICOM.
+        dicom: it is DICOM by its content, or claims to be by its suffix.
     """
 
     source: Path
@@ -156,7 +156,7 @@ def _plan_file(named: Named, target: str, template: NameTemplate | None) -> Plan
         folder = not Path(target).suffix
     if not folder and template is not None and template.text != NameTemplate.text:
         raise UsageError(f"{shown(target)}: --name is for outputs in a folder, this is a file")
-    path, dicom = Path(target), is_dicom_file(source)
+    path, dicom = Path(target), claims_dicom(source)
     if folder:
         path /= named.below.with_name(_named(source.name, template, dicom))
     job = Job(source, path, Path(target) if folder else path.parent, named.below.as_posix(), dicom)
@@ -227,7 +227,7 @@ def list_files(inputs: Sequence[Named], exclude: Sequence[Path] = ()) -> Listing
             loops += len(found.loops)
             unlisted.extend(named.path / name for name in found.unreadable)
         else:
-            images = [File(named.path, named.below, is_dicom_file(named.path))]
+            images = [File(named.path, named.below, claims_dicom(named.path))]
         for file in images:
             files.setdefault((file.source, file.below), file)
     return Listing(tuple(files.values()), hidden, others, loops, tuple(unlisted))

@@ -21,6 +21,7 @@ from pipcli.images.image import Array
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
+SUFFIX = ".dcm"
 _PREAMBLE = 128
 _HEAD = _PREAMBLE + 4
 _FIRST_ELEMENTS = frozenset({0x00, 0x01, 0x05, 0x08, 0x12, 0x16, 0x18})
@@ -53,6 +54,19 @@ def is_dicom_file(path: str | os.PathLike[str]) -> bool:
             return stat.S_ISREG(os.fstat(file.fileno()).st_mode) and is_dicom(file.read(_HEAD))
     except (OSError, ValueError):
         return False
+
+
+def claims_dicom(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is DICOM by its content, or would be by its name.
+
+    What is named so and is none, such as an encrypted slice, is to be reported and not passed over.
+    """
+    if is_dicom_file(path):
+        return True
+    if os.path.splitext(path)[1].lower() != SUFFIX:
+        return False
+    # A link that leads nowhere is reported too; folders and pipes are no files.
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipcli.errors import UsageError
-from pipcli.images.dicom import is_dicom_file
+from pipcli.images.dicom import claims_dicom
 from pipcli.images.formats import SUFFIXES
 from pipcli.images.naming import shown
 
@@ -23,7 +23,7 @@ class Found:
     Args:
         root: the folder.
         images: paths relative to root of the files whose suffix names an image, and of those that are DICOM
-            by their content, in one fixed order.
+            by their content (or claim to be by their suffix), in one fixed order.
         hidden: number of hidden files and folders (name starts with a dot), left alone; what this program
             itself hides among images does not count.
         others: number of other files, left alone.
@@ -124,7 +124,7 @@ class _Walk:
                     yield from self.images(relative, (*ancestors, identity))
             elif entry.name.startswith("."):
                 self.hidden += not entry.name.startswith(OWN)
-            elif is_dicom_file(self.root / relative):
+            elif claims_dicom(self.root / relative):
                 self.dicom.append(relative)
                 yield relative
             elif relative.suffix.lower() in SUFFIXES:
