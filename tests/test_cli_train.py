@@ -15,8 +15,16 @@ from photographs import TINY, write_recipe
 
 from pipcli.cli import main
 from pipcli.models.checkpoint import load_weights, read_record
+from pipcli.models.zoo import load_classifier
 from pipcli.training.checkpoint import load_checkpoint
 from pipcli.training.recipe import RECIPES
+
+CLASSIFIER = {
+    "architecture": "classifier",
+    "model": {"size": 32, "crops": 2, "widths": [16, 16], "depth": 1, "features": 8},
+    "batch": 4,
+    "data": {"sides": [32, 40]},
+}
 
 
 @pytest.fixture
@@ -164,3 +172,20 @@ def test_a_kill_leaves_a_whole_checkpoint(recipe, photo_folder, tmp_path):
         more = ["--resume"]
     assert main(arguments(recipe, photo_folder, out, "--resume", "--minutes", "0.0001")) == 0
     assert load_weights(out / "last.safetensors").prompted
+
+
+def test_a_classifiers_recipe_trains_a_classifier(photo_folder, tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "own.toml", CLASSIFIER)
+    assert main(arguments(recipe, photo_folder, tmp_path / "run", "--steps", "1")) == 0
+    shown = capsys.readouterr().err
+    assert "top1" in shown
+    assert "dB" not in shown
+    load_classifier(str(tmp_path / "run/last.safetensors"))
+
+
+@pytest.mark.parametrize("option", ["--init", "--ct"])
+def test_what_is_not_for_a_classifier_is_refused(photo_folder, tmp_path, capsys, option):
+    recipe = write_recipe(tmp_path / "own.toml", CLASSIFIER)
+    assert main(arguments(recipe, photo_folder, tmp_path / "run", option, "x")) == 2
+    assert f"{option} is not for a classifier" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

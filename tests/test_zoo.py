@@ -11,8 +11,25 @@ import torch
 
 from pipcli.errors import ModelError
 from pipcli.models import zoo
-from pipcli.models.checkpoint import ARCHITECTURES, build_model, read_record, save_weights, sha256_of
-from pipcli.models.zoo import DEFAULT_MODEL, MODELS, WEIGHTS_VARIABLE, load_model, locate
+from pipcli.models.checkpoint import (
+    ARCHITECTURES,
+    CLASSIFIER,
+    build_model,
+    read_record,
+    save_weights,
+    sha256_of,
+)
+from pipcli.models.classifier import Classifier, ClassifierConfig
+from pipcli.models.zoo import (
+    CLASSIFIERS,
+    DEFAULT_CLASSIFIER,
+    DEFAULT_MODEL,
+    MODELS,
+    WEIGHTS_VARIABLE,
+    load_classifier,
+    load_model,
+    locate,
+)
 
 WEIGHTS = Path(zoo.__file__).resolve().parents[2] / "weights"
 PLACEHOLDER = "0" * 64
@@ -38,21 +55,23 @@ def installed(tmp_path, monkeypatch):
     return path
 
 
-def test_the_default_is_in_the_table():
+def test_the_defaults_are_in_their_tables():
     assert DEFAULT_MODEL in MODELS
+    assert DEFAULT_CLASSIFIER in CLASSIFIERS
+    assert not set(MODELS) & set(CLASSIFIERS)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *CLASSIFIERS])
 def test_entries_are_well_formed(name):
-    entry = MODELS[name]
-    assert entry.architecture in ARCHITECTURES
+    entry = {**MODELS, **CLASSIFIERS}[name]
+    assert entry.architecture in (ARCHITECTURES if name in MODELS else {CLASSIFIER})
     assert entry.file == f"{name}.safetensors"
     assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *CLASSIFIERS])
 def test_shipped_weights_are_those_of_the_table_and_of_their_card(name):
-    entry = MODELS[name]
+    entry = {**MODELS, **CLASSIFIERS}[name]
     if entry.sha256 == PLACEHOLDER:
         pytest.skip(f"{name} has no weights yet")
     path = WEIGHTS / entry.file
@@ -121,3 +140,38 @@ def test_a_path_is_taken_as_it_is(tmp_path):
 def test_what_is_neither_name_nor_file_is_refused(name):
     with pytest.raises(ModelError, match=f"model {re.escape(name)} is neither .* nor one of .*pip-unet"):
         locate(name)
+
+
+@pytest.fixture
+def classifier(installed, monkeypatch):
+    """A small classifier beside the installed model, its hash in the table."""
+    torch.manual_seed(1)
+    path = installed.with_name(CLASSIFIERS[DEFAULT_CLASSIFIER].file)
+    save_weights(Classifier(ClassifierConfig(size=32, widths=(8, 8), depth=1, features=8)), path, {})
+    entry = replace(CLASSIFIERS[DEFAULT_CLASSIFIER], sha256=sha256_of(path))
+    monkeypatch.setattr(zoo, "CLASSIFIERS", {DEFAULT_CLASSIFIER: entry})
+    return path
+
+
+def test_a_classifier_is_found_by_name_and_path(classifier):
+    model = load_classifier()
+    assert not model.training
+    assert model.config.size == 32
+    assert model.state_dict().keys() == load_classifier(str(classifier)).state_dict().keys()
+
+
+def test_a_damaged_classifier_is_refused(classifier):
+    content = bytearray(classifier.read_bytes())
+    content[-1] ^= 1
+    classifier.write_bytes(content)
+    with pytest.raises(ModelError, match="damaged or was replaced"):
+        load_classifier()
+
+
+def test_one_kind_of_weights_is_not_taken_for_the_other(installed, classifier):
+    with pytest.raises(ModelError, match="are a classifier's: it restores nothing"):
+        load_model(str(classifier))
+    with pytest.raises(ModelError, match="are no classifier's"):
+        load_classifier(str(installed))
+    with pytest.raises(ModelError, match=f"nor one of {DEFAULT_CLASSIFIER}"):
+        load_classifier(DEFAULT_MODEL)
