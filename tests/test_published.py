@@ -5,7 +5,7 @@ import pytest
 from pipcli.degradations import Degradation
 from pipcli.evaluation.catalogue import DATASETS, find_dataset
 from pipcli.evaluation.protocols import PROTOCOLS
-from pipcli.evaluation.published import _rows, published_rows
+from pipcli.evaluation.published import PUBLISHED_ACCURACIES, _rows, published_rows
 from pipcli.evaluation.runner import Benchmark
 from pipcli.evaluation.suites import suite_averages, suite_benchmarks
 from pipcli.reports.benchmark import Line, Section, overview
@@ -68,6 +68,16 @@ def test_the_papers_own_averages_follow_from_the_rows(table, method, tasks):
     (cell,) = (row.cells[-1] for row in rows if (row.line.method, row.line.kind) == wanted)
     # The paper cuts some of its averages where it ought to round.
     assert float(cell.split(" / ")[0]) == pytest.approx(AVERAGES[table, method, tasks], abs=0.0101)
+
+
+def test_accuracies_of_classifiers():
+    assert PUBLISHED_ACCURACIES["ResNet-34"] == {
+        Degradation.NOISE: 98.04,
+        Degradation.RAIN: 99.00,
+        Degradation.HAZE: 95.60,
+        Degradation.BLUR: 100.0,
+        Degradation.LOWLIGHT: 100.0,
+    }
 
 
 def test_no_row_under_another_protocol_noise_or_set():

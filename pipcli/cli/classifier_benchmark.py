@@ -65,10 +65,26 @@ def _print(result: Classification) -> None:
         if images:
             print(f"clean images taken as clean: {right} of {images} ({right / images:.1%})")
         print(f"calibration error (15 bins): {result.calibration_error(alike):.3f}")
+    _print_accuracies(result)
     if result.levels:
         print(f"\n{'sigma':<6} {'images':>6} {'median estimate':>16} {'median error':>13}")
         for level in result.levels:
             print(f"{level.sigma:<6g} {level.images:>6} {level.median:>16.1f} {level.error:>13.1%}")
+
+
+def _print_accuracies(result: Classification) -> None:
+    """The paper's Table S4, in the lines of what was measured."""
+    from pipcli.evaluation.published import PUBLISHED_ACCURACIES
+
+    print(
+        "\nThe most probable of five is right, %; published: arXiv 2312.05038, Table S4, on the official sets"
+    )
+    print(f"{'ailment':<9} {'measured':>9}" + "".join(f" {name:>14}" for name in PUBLISHED_ACCURACIES))
+    for each in result.sets:
+        if not each.alike and each.kind is not None and each.top1_errors is not None:
+            accuracy = 100 * (1 - each.top1_errors / each.images)
+            published = "".join(f" {row[each.kind]:>14.2f}" for row in PUBLISHED_ACCURACIES.values())
+            print(f"{each.kind!s:<9} {accuracy:>9.2f}{published}")
 
 
 def _record(judged: Judged) -> dict[str, object]:
