@@ -283,8 +283,8 @@ PUBLISHED_ACCURACIES: Mapping[str, Mapping[Degradation, float]] = {
         ("ResNet-34 FFC", (100.0, 100.0, 100.0, 100.0, 100.0)),
     )
 }
-"""Table S4 of the paper's supplement: on which share of the five tasks' test images, in per cent, a classifier
-names the right one of five. FFC are fast Fourier convolutions."""
+"""Table S4 of the paper's supplement: on which share of the five tasks' test images, in per cent, a
+classifier names the right one of five. FFC are fast Fourier convolutions."""
 
 
 @cache
