@@ -126,15 +126,15 @@ def test_calibration_error_by_hand():
 
 def test_clean_is_an_answer_too():
     diagnosis = Diagnosis({NOISE: 0.5, RAIN: 0.2}, 0.0)
-    probabilities, truths = answers([Judged("set", "0", RAIN, None, False, diagnosis)])
+    probabilities, truths = answers([Judged("set", "0", RAIN, None, False, diagnosis, 0.0)])
     assert probabilities == pytest.approx([0.5, 0.2, 0.4])
     assert truths == [False, True, False]
-    assert answers([Judged("set", "0", None, None, False, diagnosis)])[1] == [False, False, True]
+    assert answers([Judged("set", "0", None, None, False, diagnosis, 0.0)])[1] == [False, False, True]
 
 
 def test_right_is_exactly_what_ails():
     both = Diagnosis({NOISE: 0.9, RAIN: 0.6}, 0.0)
-    judged = Judged("set", "0", NOISE, None, False, both)
+    judged = Judged("set", "0", NOISE, None, False, both, 0.0)
     assert judged.top1
     assert not judged.right
-    assert not Judged("set", "0", None, None, False, both).right
+    assert not Judged("set", "0", None, None, False, both, 0.0).right

@@ -85,6 +85,7 @@ def _print_accuracies(result: Classification) -> None:
             accuracy = 100 * (1 - each.top1_errors / each.images)
             published = "".join(f" {row[each.kind]:>14.2f}" for row in PUBLISHED_ACCURACIES.values())
             print(f"{each.kind!s:<9} {accuracy:>9.2f}{published}")
+    print(f"\nan image takes {1000 * result.seconds:.0f} ms (median)")
 
 
 def _record(judged: Judged) -> dict[str, object]:
@@ -98,6 +99,7 @@ def _record(judged: Judged) -> dict[str, object]:
             str(kind): round(value, 5) for kind, value in judged.diagnosis.probabilities.items()
         },
         "sigma": round(judged.diagnosis.sigma, 3),
+        "seconds": round(judged.seconds, 5),
     }
 
 
@@ -122,5 +124,6 @@ def _figures(result: Classification) -> dict[str, object]:
             {"sigma": level.sigma, "images": level.images, "median": level.median, "error": level.error}
             for level in result.levels
         ],
+        "seconds": round(result.seconds, 5),
         "missing": list(result.missing),
     }

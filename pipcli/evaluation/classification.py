@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ class Judged:
         sigma: of the noise that was added, in units of 1/255; None where none was.
         alike: whether it was brought to one size and stored as JPEG.
         diagnosis: the classifier's.
+        seconds: that it took.
     """
 
     dataset: str
@@ -63,6 +65,7 @@ class Judged:
     sigma: float | None
     alike: bool
     diagnosis: Diagnosis
+    seconds: float
 
     @property
     def top1(self) -> bool:
@@ -123,6 +126,11 @@ class Classification:
     levels: tuple[SigmaResult, ...]
     missing: tuple[str, ...]
 
+    @property
+    def seconds(self) -> float:
+        """Median time that the images took as they are."""
+        return statistics.median(each.seconds for each in self.judged if not each.alike)
+
     def calibration_error(self, alike: bool) -> float:
         """Expected calibration error over the images in one form, all degradations and "clean"."""
         chosen = [each for each in self.judged if each.alike == alike]
@@ -157,8 +165,11 @@ def classify_sets(
         for pair in located.pairs[:limit]:
             for label, sigma, pixels in _images(pair, kind):
                 for alike in (False, True):
-                    shown = made_alike(pixels) if alike else pixels
-                    one = Judged(name, pair.name, label, sigma, alike, diagnoser.diagnose(Image(shown)))
+                    image = Image(made_alike(pixels) if alike else pixels)
+                    started = time.perf_counter()
+                    diagnosis = diagnoser.diagnose(image)
+                    seconds = time.perf_counter() - started
+                    one = Judged(name, pair.name, label, sigma, alike, diagnosis, seconds)
                     if sigma is not None and not alike:
                         measured.append(one)
                     if sigma is None or sigma in TOP1_SIGMAS:
