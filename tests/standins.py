@@ -1,4 +1,4 @@
-"""A model of random weights for runs of the whole command, and how to run it."""
+"""A model of random weights for runs of the whole command, how to run it, and a classifier of colours."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
+from pipcli.degradations import Degradation
 from pipcli.models.checkpoint import save_weights
+from pipcli.models.classifier import ClassifierConfig
 from pipcli.models.unet import UNet, UNetConfig
 
 
@@ -22,6 +25,18 @@ def write_weights(path: Path) -> Path:
             parameter.normal_(std=parameter[0].numel() ** -0.5)
     save_weights(model, path, {"steps": 0}, torch.float32)
     return path
+
+
+class ColourClassifier(nn.Module):
+    """Takes red for noise of σ 25, green for rain, blue for haze, from half of the full colour on."""
+
+    degradations = tuple(Degradation)
+    config = ClassifierConfig(size=32, crops=2)
+
+    def forward(self, crops: Tensor, overview: Tensor) -> tuple[Tensor, Tensor]:
+        colour = crops.mean(dim=(1, 3, 4))
+        logits = torch.cat([20 * (colour - 0.5), torch.full((len(crops), 2), -9.0)], dim=1)
+        return logits, torch.full((len(crops),), 25.0)
 
 
 def words(weights: Path, *arguments: str | Path) -> list[str]:

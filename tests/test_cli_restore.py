@@ -13,12 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scans
 import torch
 from PIL import Image as PillowImage
+from standins import ColourClassifier
 from torch import Tensor, nn
 
 from pipcli.cli import main
 from pipcli.cli.accounts import amount, duration
+from pipcli.cli.options import parse_bytes
 from pipcli.degradations import Degradation
 from pipcli.errors import ModelError
 from pipcli.models import zoo
@@ -189,6 +192,39 @@ def test_nothing_to_do_is_well(folder, capsys):
 REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
     "missing input": (["none.png", "out", "--task", "denoise"], 2, "none.png: there is no such file"),
     "unknown task": (["in", "out", "--task", "polish"], 2, "unknown task 'polish': choose from denoise, "),
+    "task and weights": (
+        ["in", "out", "--task", "denoise", "--omega", "noise=1"],
+        2,
+        "--task and --omega contradict each other",
+    ),
+    "weights that sum to less": (["in", "out", "--omega", "noise=0.5,rain=0.2"], 2, "the weights sum to 0.7"),
+    "a negative weight": (["in", "out", "--omega", "noise=1.5,rain=-0.5"], 2, "the weight of rain must be"),
+    "a weight of nothing": (["in", "out", "--omega", "snow=1"], 2, "'snow' is none of noise, rain, haze"),
+    "a weight twice": (["in", "out", "--omega", "noise=0.5,noise=0.5"], 2, "names noise twice"),
+    "a pass twice": (["in", "out", "--task", "denoise,denoise"], 2, "same task twice"),
+    "a threshold for a task": (
+        ["in", "out", "--task", "denoise", "--threshold", "0.6"],
+        2,
+        "--threshold is for --task auto",
+    ),
+    "no abstaining from a task": (
+        ["in", "out", "--omega", "noise=1", "--no-abstain"],
+        2,
+        "--no-abstain is for --task auto",
+    ),
+    "a classifier for a task": (
+        ["in", "out", "--task", "denoise", "--classifier", "mine"],
+        2,
+        "--classifier is for --task auto",
+    ),
+    "a threshold above 1": (["in", "out", "--threshold", "1.1"], 2, "--threshold is 1.1"),
+    "a threshold no number": (["in", "out", "--threshold", "nan"], 2, "--threshold is nan"),
+    "private elements under auto": (
+        ["in", "out", "--drop-private"],
+        2,
+        "--drop-private needs --task denoise",
+    ),
+    "weights this model does not know": (["in", "out", "--omega", "haze=1"], 2, "not trained for haze"),
     "same task twice": (["in", "out", "--task", "denoise+denoise"], 2, "same task twice"),
     "task this model does not know": (["in", "out", "--task", "dehaze"], 2, "not trained for haze"),
     "strength above 1": (["in", "out", "--task", "denoise", "--strength", "1.5"], 2, "--strength is 1.5"),
@@ -333,6 +369,118 @@ def test_help_fits_80_columns(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "--strength" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def ledger_of(folder: str) -> dict[str, dict[str, object]]:
+    lines = (Path(folder) / ".pipcli" / "ledger.jsonl").read_text().splitlines()
+    return {entry["output"]: entry for entry in map(json.loads, lines)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "omega", "task", "becomes"),
+    [
+        (["--omega", "noise=0.7,rain=0.3"], {"noise": 0.7, "rain": 0.3}, "noise=0.7,rain=0.3", 140),
+        (
+            ["--task", "denoise,derain"],
+            [{"noise": 1.0, "rain": 0.0}, {"noise": 0.0, "rain": 1.0}],
+            "denoise,derain",
+            0,
+        ),
+    ],
+)
+def test_weights_by_hand_and_passes_are_noted_everywhere(folder, capsys, arguments, omega, task, becomes):
+    assert main(["restore", "in", "out", *arguments, "--json", "--report", "page.html"]) == 0
+    assert level("out/a.png") == becomes
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["task"], line["omega"], line["decision"]) for line in lines] == [(task, omega, None)] * 2
+    assert ledger_of("out")["a.png"]["parameters"]["omega"] == omega
+    assert f"<dd>{task}</dd>" in Path("page.html").read_text()
+    assert main(["restore", "in", "out", *arguments, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "(there already)" in out
+    assert f"task: {task}, tile" in out
+    assert main(["restore", "in", "out", "--task", "denoise", "--json"]) == 0
+    assert [json.loads(line)["kept"] for line in capsys.readouterr().out.splitlines()] == [False, False]
+
+
+@pytest.mark.parametrize("arguments", [["--omega", "noise=0.7,rain=0.3"], ["--task", "denoise,derain"]])
+def test_only_noise_is_removed_from_dicom(folder, capsys, arguments):
+    scans.save(Path("ct/a.dcm"), scans.scan())
+    assert main(["restore", "ct", "out", *arguments]) == 2
+    assert "ct/a.dcm: is DICOM, on which only --task denoise is allowed" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_a_stream_in_passes_and_by_weights(folder, monkeypatch):
+    for arguments, becomes in ((["--omega", "noise=0.7,rain=0.3"], 140), (["--task", "derain,denoise"], 0)):
+        written = piped(monkeypatch, Path("in/a.png").read_bytes())
+        assert main(["restore", "-", "-", *arguments, "--quiet"]) == 0
+        assert np.asarray(PillowImage.open(io.BytesIO(written.getvalue())))[8, 8, 0] == becomes
+
+
+@pytest.fixture
+def colours(folder, monkeypatch):
+    """The classifier goes by colours; in/ holds a red picture, a black one, and two of level 200."""
+    monkeypatch.setattr(zoo, "load_classifier", lambda name: ColourClassifier())
+    located = zoo.locate("any")
+    monkeypatch.setattr(zoo, "locate", lambda name, table=None: located)
+    PillowImage.new("RGB", (40, 40), (250, 0, 0)).save("in/red.png")
+    PillowImage.new("RGB", (40, 40)).save("in/black.png")
+
+
+def test_without_a_task_a_classifier_decides(colours, capsys):
+    assert main(["restore", "in", "out", "--json", "--report", "page.html"]) == 0
+    assert Path("out/black.png").read_bytes() == Path("in/black.png").read_bytes()
+    out, err = capsys.readouterr()
+    lines = {line["input"]: line for line in map(json.loads, out.splitlines())}
+    black, red, grey = (lines[f"in/{name}.png"] for name in ("black", "red", "a"))
+    assert (black["omega"], black["untouched"], black["decision"]["verdict"]) == (None, True, "clean")
+    assert (red["omega"], red["untouched"]) == ({"noise": 1.0, "rain": 0.0}, False)
+    assert red["decision"]["probabilities"]["noise"] > 0.99
+    assert red["decision"]["sigma"] == 25
+    assert grey["omega"] == [{"noise": 1.0, "rain": 0.0}, {"noise": 0.0, "rain": 1.0}]
+    assert {line["task"] for line in lines.values()} == {"auto"}
+    assert "pipcli: found: noise and rain in 2 files, nothing in 1, noise in 1\n" in err
+    assert "pipcli: 3 restored, 1 untouched, 0 failed, 1 left alone in" in err
+    page = Path("page.html").read_text()
+    assert "found nothing (" in page
+    assert "untouched" in page
+    assert "<dt>found</dt><dd>noise and rain in 2 files" in page
+    assert ledger_of("out")["red.png"]["decision"]["verdict"] == "noise"
+
+
+def test_the_threshold_and_not_abstaining(colours, capsys):
+    assert main(["restore", "in", "out", "--threshold", "0.999", "--task", "auto"]) == 0
+    assert "nothing in 3 files, noise in 1\n" in capsys.readouterr().err
+    assert main(["restore", "in", "new", "--no-abstain", "--dry-run"]) == 0
+    assert "task: auto, tile" in capsys.readouterr().out
+    assert main(["restore", "in/a.png", "new/", "--no-abstain", "--threshold", "0.999"]) == 0
+    assert "found: nothing sure in 1 file" in capsys.readouterr().err
+    assert level("new/a.png") < 200
+
+
+def test_a_stream_in_which_nothing_is_found_goes_through(colours, monkeypatch, capfd):
+    data = Path("in/black.png").read_bytes()
+    written = piped(monkeypatch, data)
+    assert main(["restore", "-", "-"]) == 0
+    assert written.getvalue() == data
+    err = capfd.readouterr().err
+    assert "pipcli: found nothing (blur 0.00, " in err
+    assert "pipcli: 1 untouched with " in err
+    assert main(["restore", "in/black.png", "-", "--format", "jpg"]) == 0
+    assert b"\xff\xd8\xff" in written.getvalue()
+    assert main(["restore", "in/red.png", "red.png", "--quiet"]) == 0
+    assert level("red.png") == 250
+
+
+def test_a_classifier_that_is_not_there(folder, monkeypatch, capsys):
+    def load(name: str) -> nn.Module:
+        raise ModelError(f"weights of {name} are missing")
+
+    monkeypatch.setattr(zoo, "load_classifier", load)
+    assert main(["restore", "in", "out"]) == 5
+    assert capsys.readouterr() == ("", "pipcli: error: weights of pip-classifier are missing\n")
+    assert not Path("out").exists()
 
 
 @pytest.fixture
@@ -578,6 +726,71 @@ def test_odd_names_are_restored_and_told(folder, capsys):
     assert "\x1b" not in capsys.readouterr().out
     assert main(["restore", "odd", "out", "--task", "denoise", "--quiet"]) == 3
     assert files("out") == set(names)
+
+
+def test_a_batch_is_part_of_the_plan(folder, capsys):
+    command = ["restore", "in", "out", "--task", "denoise", "--device", "cpu"]
+    assert main([*command, "--batch", "2"]) == 0
+    assert {level("out/a.png"), level("out/sub/b.jpg")} == {200}
+    capsys.readouterr()
+    assert main([*command, "--batch", "2", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "task: denoise, tile 512, batches of 2, cpu in " in out
+    assert "2 there already" in out
+    assert main([*command, "--dry-run"]) == 0
+    assert "2 to restore" in capsys.readouterr().out
+    assert main([*command, "--batch", "0"]) == 2
+    assert "batch is 0" in capsys.readouterr().err
+
+
+def test_a_limit_on_memory_chooses_the_tile_and_refuses_what_is_too_large(folder, monkeypatch, capfd):
+    command = ["--task", "denoise", "--device", "cpu", "--max-memory"]
+    assert main(["restore", "in", "out", *command, "1G"]) == 0
+    assert ", tiles of" not in capfd.readouterr().err
+    assert main(["restore", "in", "out", *command, "514M"]) == 0
+    # A quarter of a megapixel does not fit into 1 MiB, and nothing is quietly made with other tiles.
+    assert ", tiles of 152 for --max-memory" in capfd.readouterr().err
+    PillowImage.new("RGB", (600, 400)).save("large.png")
+    for source, name in (("large.png", "large.png"), ("-", "standard input")):
+        if source == "-":
+            piped(monkeypatch, Path("large.png").read_bytes())
+        assert main(["restore", source, "new.png", *command, "514M"]) == 4
+        assert f"{name}: takes about " in (err := capfd.readouterr().err)
+        assert "--max-memory leaves 1 MiB for images" in err
+        assert not Path("new.png").exists()
+    for size in ("100M", "12", "0", "-1G", "much"):
+        assert main(["restore", "in", "out", *command, size]) == 2
+        assert "--max-memory is " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("7", 7), ("800M", 800 * 2**20), ("2g", 2**31), ("1.5 GiB", 1610612736), ("3kb", 3072)]
+)
+def test_sizes_of_memory(text, size):
+    assert parse_bytes("--max-memory", text) == size
+
+
+def test_out_of_memory_is_told_once_and_the_file_is_done_with_less(folder, monkeypatch, capsys):
+    class Full(Dimming):
+        def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+            if x[:, 0].numel() > 200**2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(x, omega)
+
+    monkeypatch.setattr(zoo, "load_model", lambda name: Full())
+    for name in ("x", "y"):
+        PillowImage.new("RGB", (380, 300), (200, 200, 200)).save(f"in/{name}.png")
+    assert main(["restore", "in", "out", "--task", "denoise", "--json", "--allow-cpu"]) == 0
+    out, err = capsys.readouterr()
+    step = "out of memory in tiles of 380, begun again in tiles of 190"
+    assert err.count("out of memory") == 1
+    assert f"pipcli: warning: {step} (2 files)" in err.splitlines()
+    told = {Path(line["input"]).name: line["warnings"] for line in map(json.loads, out.splitlines())}
+    assert told == {"a.png": [], "b.jpg": [], "x.png": [step], "y.png": [step]}
+    piped(monkeypatch, Path("in/x.png").read_bytes())
+    assert main(["restore", "-", "new.png", "--task", "denoise"]) == 0
+    assert f"pipcli: warning: {step}" in capsys.readouterr().err.splitlines()
+    assert Path("new.png").read_bytes() == Path("out/x.png").read_bytes()
 
 
 def test_images_beyond_the_limit_are_refused(folder, monkeypatch, capfd):

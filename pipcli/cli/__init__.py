@@ -15,6 +15,7 @@ import typer
 
 from pipcli import __version__
 from pipcli.cli.bench import bench
+from pipcli.cli.classify import classify
 from pipcli.cli.demo import demo
 from pipcli.cli.doctor import doctor
 from pipcli.cli.evaluate import evaluate
@@ -81,6 +82,7 @@ def _options(
 
 
 app.command("restore")(restore)
+app.command("classify")(classify)
 app.command("demo")(demo)
 app.command("explain")(explain)
 app.command("models")(models)
