@@ -70,22 +70,21 @@ def _print(result: Classification) -> None:
         print(f"\n{'sigma':<6} {'images':>6} {'median estimate':>16} {'median error':>13}")
         for level in result.levels:
             print(f"{level.sigma:<6g} {level.images:>6} {level.median:>16.1f} {level.error:>13.1%}")
+    print(f"\nan image takes {1000 * result.seconds:.0f} ms (median)")
 
 
 def _print_accuracies(result: Classification) -> None:
     """The paper's Table S4, in the lines of what was measured."""
     from pipcli.evaluation.published import PUBLISHED_ACCURACIES
 
-    print(
-        "\nThe most probable of five is right, %; published: arXiv 2312.05038, Table S4, on the official sets"
-    )
+    print("\nThe most probable of five is right, %")
+    print("published: arXiv 2312.05038, Table S4, on the official sets")
     print(f"{'ailment':<9} {'measured':>9}" + "".join(f" {name:>14}" for name in PUBLISHED_ACCURACIES))
     for each in result.sets:
         if not each.alike and each.kind is not None and each.top1_errors is not None:
             accuracy = 100 * (1 - each.top1_errors / each.images)
             published = "".join(f" {row[each.kind]:>14.2f}" for row in PUBLISHED_ACCURACIES.values())
             print(f"{each.kind!s:<9} {accuracy:>9.2f}{published}")
-    print(f"\nan image takes {1000 * result.seconds:.0f} ms (median)")
 
 
 def _record(judged: Judged) -> dict[str, object]:
