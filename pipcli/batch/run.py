@@ -299,6 +299,19 @@ def weight_under_way(path: Path, dicom: bool) -> int:
     return _size(path) * 4 if size is None else size[0] * size[1] * _BYTES_A_PIXEL
 
 
+def refuse_too_large(name: str, need: int, memory: int | None) -> None:
+    """Refuse an image that needs more bytes than there are for images; None is any number.
+
+    Raises:
+        ImageError: it does.
+    """
+    if memory is not None and need > memory:
+        raise ImageError(
+            f"{name}: takes about {need / 2**20:.0f} MiB, "
+            f"--max-memory leaves {memory / 2**20:.0f} MiB for images"
+        )
+
+
 @dataclass
 class _Work:
     """One file on its way through the stages, and what has become of it so far."""
@@ -398,19 +411,13 @@ class _Stages:
             work.sha256 = hash_bytes(content)
             self._look_back(work)
             if not work.kept:
-                self._check_memory(job, weight_under_way(job.source, dicom=False))
-                work.image = decode_image(content, shown(job.source), max_pixels=self.max_pixels)
-                self._check_memory(job, 2 * work.image.pixels.nbytes)
+                name = shown(job.source)
+                refuse_too_large(name, weight_under_way(job.source, dicom=False), self.memory)
+                work.image = decode_image(content, name, max_pixels=self.max_pixels)
+                refuse_too_large(name, 2 * work.image.pixels.nbytes, self.memory)
                 work.warnings.extend(work.image.metadata.notes)
                 work.content = content
         return work
-
-    def _check_memory(self, job: Job, need: int) -> None:
-        if self.memory is not None and need > self.memory:
-            raise ImageError(
-                f"{shown(job.source)}: takes about {need / 2**20:.0f} MiB, "
-                f"--max-memory leaves {self.memory / 2**20:.0f} MiB for images"
-            )
 
     def compute(self, works: Sequence[_Work]) -> None:
         """Restore what was loaded; of DICOM, all but the writing."""
@@ -476,7 +483,7 @@ class _Stages:
             work.redone.clear()
             return restore_in_passes(restorer, image, work.omegas, self.strength, work.redone.append)
 
-        side = max(max(page.height, page.width) for page in (image, *image.further))
+        side = image.longest_side
         work.image = with_less(attempt, self.restorer, side, work.warnings.append, self.allow_cpu)
 
     def _restore_dicom(self, work: _Work, options: DicomOptions) -> None:

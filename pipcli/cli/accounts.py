@@ -135,7 +135,7 @@ def tell_plan(
         tell(f"left alone: {passed_over(plan)}")
     for folder in plan.unlisted:
         tell(f"{shown(folder)}: cannot be listed")
-    tell(f"task: {task}, tile {restorer.tiling.tile}, {restorer.device.type} in {restorer.precision}")
+    tell(f"task: {task}, {shape(restorer)}, {restorer.device.type} in {restorer.precision}")
     if not todo:
         return
     unknown = f"; {files(estimate.unknown)} of unknown size not counted" if estimate.unknown else ""
@@ -146,6 +146,12 @@ def tell_plan(
     if estimate.free is not None:
         short = ": TOO LITTLE" if estimate.disk > estimate.free else ""
         tell(f"disk: about {amount(estimate.disk)}, {amount(estimate.free)} free{short}")
+
+
+def shape(restorer: Restorer) -> str:
+    """How much is computed at once."""
+    batch = f", batches of {restorer.batch}" if restorer.batch > 1 else ""
+    return f"tile {restorer.tiling.tile}{batch}"
 
 
 def passed_over(plan: Plan) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Annotated
 
 import typer
+
+from pipcli.errors import UsageError
 
 
 class DeviceName(str, Enum):
@@ -35,3 +38,18 @@ PrecisionOption = Annotated[
 TileOption = Annotated[
     int, typer.Option(metavar="PIXELS", help="Largest side computed at once, its margins counted.")
 ]
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def parse_bytes(option: str, text: str) -> int:
+    """Bytes from text such as ``800M``, ``2G`` or ``1.5GiB``, in powers of 1024.
+
+    Raises:
+        UsageError: it is none, or not at least a byte.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    size = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if size < 1:
+        raise UsageError(f"{option} is {text!r}: it must be a size such as 800M or 2G")
+    return size

@@ -19,13 +19,21 @@ from pipcli.cli.accounts import (
     findings,
     outcome_line,
     progress_bar,
+    shape,
     tell_plan,
     tell_summary,
 )
 from pipcli.cli.choosing import asked
 from pipcli.cli.interrupts import deferred_interrupts, terminated_like_interrupted
 from pipcli.cli.messages import complain, say
-from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption, TileOption
+from pipcli.cli.options import (
+    DeviceName,
+    DeviceOption,
+    PrecisionName,
+    PrecisionOption,
+    TileOption,
+    parse_bytes,
+)
 from pipcli.cli.report import ReportBook, check_report
 from pipcli.cli.stream import STREAM, check_stream, restore_stream
 from pipcli.errors import ImageError, UsageError
@@ -93,6 +101,26 @@ def restore(
     device: DeviceOption = DeviceName.AUTO,
     precision: PrecisionOption = PrecisionName.AUTO,
     tile: TileOption = 512,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            metavar="COUNT",
+            help="How many images of one tile and of like size are computed at once; 4 on CUDA, else 1.",
+            show_default=False,
+        ),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Stay below this, such as 2G: with smaller tiles if need be, and without larger images.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_cpu: Annotated[
+        bool,
+        typer.Option("--allow-cpu", help="Go on on the CPU where the device's memory is too small."),
+    ] = False,
     strength: Annotated[
         float,
         typer.Option(
@@ -224,6 +252,7 @@ def restore(
             if given:
                 raise UsageError(f"{option} is for files, not for -")
         check_stream(words[0], target, overwrite)
+    most_memory = None if max_memory is None else parse_bytes("--max-memory", max_memory)
     wanted = asked(task, omega, classifier, threshold, abstain)
     if drop_private and not wanted.passes:
         raise UsageError("--drop-private needs --task denoise: auto copies files without noise as they are")
@@ -264,20 +293,41 @@ def restore(
             check_report(report)
 
     from pipcli.inference.decision import recorded_passes
-    from pipcli.inference.device import choose_device, choose_precision
+    from pipcli.inference.device import choose_device, choose_precision, usual_batch
     from pipcli.inference.engine import Restorer
+    from pipcli.inference.memory import share_out
     from pipcli.models import zoo
     from pipcli.models.checkpoint import sha256_of
 
     where = choose_device(device.value)
-    restorer = Restorer(zoo.load_model(model), where, choose_precision(precision.value, where), tile)
+    restorer = Restorer(
+        zoo.load_model(model),
+        where,
+        choose_precision(precision.value, where),
+        tile,
+        usual_batch(where) if batch is None else batch,
+    )
+    memory = None
+    if most_memory is not None:
+        shares = share_out(restorer, most_memory)
+        restorer, memory = restorer.reshaped(tile=shares.tile), shares.images
     told = recorded_passes(wanted.passes, restorer.degradations)
     choice = wanted.made_ready(where)
     setting = f"{model} on {where.type} in {restorer.precision}"
+    if restorer.tiling.tile < tile:
+        setting += f", tiles of {restorer.tiling.tile} for --max-memory"
     if target is not None and streaming:
         try:
             decision, notes = restore_stream(
-                words[0], target, restorer, choice, strength, wishes, max_pixels or MAX_PIXELS
+                words[0],
+                target,
+                restorer,
+                choice,
+                strength,
+                wishes,
+                max_pixels or MAX_PIXELS,
+                memory,
+                allow_cpu,
             )
         except ImageError as error:
             complain(str(error))
@@ -344,6 +394,8 @@ def restore(
             wishes,
             pictures,
             max_pixels or MAX_PIXELS,
+            memory,
+            allow_cpu,
         )
     tell_summary(summary, plan, setting, warnings, quiet)
     if book is not None and report is not None:
@@ -352,7 +404,10 @@ def restore(
             ("task", wanted.label),
             *found,
             ("model", f"{model}, sha256 {keeping.model_sha256[:16]}"),
-            ("computed", f"on {where.type} in {restorer.precision}, tile {tile}, strength {strength:g}"),
+            (
+                "computed",
+                f"on {where.type} in {restorer.precision}, {shape(restorer)}, strength {strength:g}",
+            ),
             ("files", account(summary, plan)),
             ("time", duration(summary.seconds)),
             ("program", f"pipcli {__version__}"),

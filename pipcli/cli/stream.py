@@ -47,11 +47,13 @@ def restore_stream(
     strength: float,
     wishes: Wishes,
     max_pixels: int,
+    memory: int | None,
+    allow_cpu: bool,
 ) -> tuple[Decision, tuple[str, ...]]:
     """Restore one image from stdin or a file, to stdout or a file.
 
     To stdout in the format of the source, or as it is wished. Where nothing is to be undone, the file itself
-    goes through, unless a wish changes it.
+    goes through, unless a wish changes it. Memory is kept as in :func:`pipcli.batch.run.run_plan`.
 
     Returns:
         what was decided, and what the user should know, a phrase each.
@@ -59,26 +61,35 @@ def restore_stream(
     Raises:
         UsageError, ImageError, OutputError, DeviceError: as for files.
     """
+    from pipcli.batch.run import refuse_too_large
     from pipcli.images import decode_image, encode_image
     from pipcli.images.atomic import write_bytes
     from pipcli.images.dicom import is_dicom
     from pipcli.images.naming import shown
     from pipcli.images.reading import read_content
     from pipcli.images.writing import encode_for, stays_as_wished
+    from pipcli.inference.fallback import with_less
     from pipcli.inference.passes import restore_in_passes
 
     name = "standard input" if source == STREAM else shown(source)
     content = sys.stdin.buffer.read() if source == STREAM else read_content(source)
     if is_dicom(content):
         raise ImageError(f"{name}: is DICOM, which is restored from file to file")
-    image = decode_image(content, name, max_pixels=max_pixels)
+    original = image = decode_image(content, name, max_pixels=max_pixels)
+    refuse_too_large(name, 2 * image.pixels.nbytes, memory)
     notes = list(image.metadata.notes)
     to_file = None if target == STREAM else target
     try:
         decision = choice.decide(image, restorer.degradations)
         if decision.passes:
             omegas = decision.omegas(restorer.degradations)
-            image = restore_in_passes(restorer, image, omegas, strength)
+            image = with_less(
+                lambda less: restore_in_passes(less, original, omegas, strength),
+                restorer,
+                original.longest_side,
+                notes.append,
+                allow_cpu,
+            )
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     from_file = None if source == STREAM else source

@@ -190,6 +190,11 @@ class Image:
         return int(self.pixels.shape[1])
 
     @property
+    def longest_side(self) -> int:
+        """The longest of the sides of all pages, in pixels."""
+        return max(max(page.height, page.width) for page in (self, *self.further))
+
+    @property
     def channels(self) -> int:
         """1 for grey, 3 for RGB; alpha does not count."""
         return int(self.pixels.shape[2])
