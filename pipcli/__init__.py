@@ -3,8 +3,9 @@
 The public API; PyTorch is imported when it is first needed.
 
     >>> import pipcli
-    >>> model = pipcli.load_model("pip-unet")
-    >>> clean = pipcli.restore("rainy.jpg", "derain", model=model)
+    >>> pipcli.classify("rainy.jpg").present()
+    (<Degradation.RAIN: 'rain'>,)
+    >>> clean = pipcli.restore("rainy.jpg")
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from pipcli.images import Image
+    from pipcli.inference.decision import Auto, Choice
+    from pipcli.inference.diagnosis import Diagnosis
+
 __version__ = "0.1.0"
 
-__all__ = ["Degradation", "__version__", "load_model", "restore"]
+__all__ = ["Degradation", "__version__", "classify", "load_model", "restore"]
 
 
 def load_model(name: str | os.PathLike[str] = "pip-unet", device: str = "auto") -> nn.Module:
@@ -49,9 +54,11 @@ def load_model(name: str | os.PathLike[str] = "pip-unet", device: str = "auto") 
 
 def restore(
     image: str | os.PathLike[str] | NDArray[Any],
-    task: str | Mapping[Degradation, float],
+    task: str | Mapping[Degradation, float] = "auto",
     *,
     model: nn.Module | None = None,
+    threshold: float | None = None,
+    abstain: bool = True,
     strength: float = 1.0,
     precision: str = "auto",
     tile: int = 512,
@@ -61,10 +68,14 @@ def restore(
     Args:
         image: the path of an image file, or an array H×W×3 (RGB), H×W×1 or H×W: uint8 (0 to 255), uint16
             (0 to 65535), float32 or float64 (0 to 1).
-        task: ``denoise``, ``derain``, ``dehaze``, ``deblur``, ``enhance``, a mix such as ``derain+denoise``,
-            or a weight for each degradation; only the mix of the weights acts, not their sum.
+        task: ``auto`` for what :func:`classify` finds; ``denoise``, ``derain``, ``dehaze``, ``deblur``,
+            ``enhance``, a mix such as ``derain+denoise``, passes in order such as ``denoise,derain``, or a
+            weight for each degradation; only the mix of the weights acts, not their sum.
         model: from :func:`load_model`; the image is restored on its device. By default the default model, on
             the device that ``auto`` chooses, loaded once a process.
+        threshold: of ``auto``: probability from which a degradation is undone; None for the usual one.
+        abstain: of ``auto``: give back the image as it is where nothing is found; else all degradations
+            weigh as they are probable.
         strength: s in [0, 1]; the result is x + s·(y - x), y the model's output for the input x.
         precision: ``fp32``, ``bf16``, ``fp16``, or ``auto`` for the fastest that stays within 50 dB of fp32.
         tile: largest side, in pixels, of what passes through the model at once.
@@ -80,29 +91,85 @@ def restore(
     """
     import torch
 
-    from pipcli.degradations import omega_vector, parse_task
-    from pipcli.errors import ImageError, UsageError
-    from pipcli.images import Image, read_image
+    from pipcli.errors import UsageError
     from pipcli.inference.device import choose_precision
     from pipcli.inference.engine import Restorer
+    from pipcli.inference.passes import restore_in_passes
 
-    weights = parse_task(task) if isinstance(task, str) else task
-    if isinstance(image, (str, os.PathLike)):
-        source, shape, dtype = read_image(image), None, None
-        if source.further:
-            raise ImageError(f"{image}: has {1 + len(source.further)} pages, an array holds one")
-    else:
-        shape, dtype = image.shape, image.dtype
-        narrowed = image.astype("float32") if dtype == "float64" else image
-        try:
-            source = Image(narrowed[..., None] if image.ndim == 2 else narrowed)
-        except ValueError as error:
-            raise UsageError(f"image: {error}") from error
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"threshold is {threshold}: it must be from 0 to 1")
+    source = _as_image(image)
     model = _default_model() if model is None else model
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     restorer = Restorer(model, device, choose_precision(precision, device), tile)
-    restored = restorer.restore(source, omega_vector(weights, restorer.degradations), strength).pixels
-    return restored if shape is None else restored.reshape(shape).astype(dtype, copy=False)
+    decision = _choice(task, threshold, abstain).decide(source, restorer.degradations)
+    if not decision.passes:
+        return source.pixels if isinstance(image, (str, os.PathLike)) else image.copy()
+    restored = restore_in_passes(restorer, source, decision.omegas(restorer.degradations), strength).pixels
+    if isinstance(image, (str, os.PathLike)):
+        return restored
+    return restored.reshape(image.shape).astype(image.dtype, copy=False)
+
+
+def classify(image: str | os.PathLike[str] | NDArray[Any]) -> Diagnosis:
+    """What ails one image.
+
+    Args:
+        image: as for :func:`restore`; of a file of several pages the first is looked at.
+
+    Returns:
+        ``probabilities`` of each degradation, independently, each in [0, 1]; ``sigma``, the deviation
+        of the noise in units of 1/255; and ``present(threshold)``, the degradations that are so probable.
+
+    Raises:
+        UsageError: the array is no image.
+        ImageError: the file cannot be read as an image.
+        ModelError: the classifier's weights are missing or damaged.
+    """
+    return _classifier().diagnoser.diagnose(_as_image(image, pages=True))
+
+
+def _as_image(image: str | os.PathLike[str] | NDArray[Any], pages: bool = False) -> Image:
+    """A file or array as an image; of several pages only where they are welcome."""
+    from pipcli.errors import ImageError, UsageError
+    from pipcli.images import Image, read_image
+
+    if isinstance(image, (str, os.PathLike)):
+        source = read_image(image)
+        if source.further and not pages:
+            raise ImageError(f"{image}: has {1 + len(source.further)} pages, an array holds one")
+        return source
+    narrowed = image.astype("float32") if image.dtype == "float64" else image
+    try:
+        return Image(narrowed[..., None] if image.ndim == 2 else narrowed)
+    except ValueError as error:
+        raise UsageError(f"image: {error}") from error
+
+
+def _choice(task: str | Mapping[Degradation, float], threshold: float | None, abstain: bool) -> Choice:
+    """What decides what is undone."""
+    import dataclasses
+
+    from pipcli.degradations import parse_passes
+    from pipcli.inference.decision import Told
+
+    if task == "auto":
+        auto = _classifier()
+        usual = auto.threshold if threshold is None else threshold
+        return dataclasses.replace(auto, threshold=usual, abstain=abstain)
+    return Told(parse_passes(task) if isinstance(task, str) else (task,))
+
+
+@functools.cache
+def _classifier() -> Auto:
+    """The classifier that comes with the package, on the device that ``auto`` chooses."""
+    from pipcli.inference.decision import Auto
+    from pipcli.inference.device import choose_device
+    from pipcli.inference.diagnosis import DEFAULT_THRESHOLD, Diagnoser
+    from pipcli.models import zoo
+
+    diagnoser = Diagnoser(zoo.load_classifier(), choose_device("auto"))
+    return Auto(diagnoser, "", DEFAULT_THRESHOLD)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
+from standins import ColourClassifier
 from torch import Tensor, nn
 
 import pipcli
@@ -39,7 +40,7 @@ def weights(tmp_path):
 
 
 def test_public_names_are_there():
-    assert set(pipcli.__all__) == {"Degradation", "__version__", "load_model", "restore"}
+    assert set(pipcli.__all__) == {"Degradation", "__version__", "classify", "load_model", "restore"}
     assert all(hasattr(pipcli, name) for name in pipcli.__all__)
 
 
@@ -88,6 +89,64 @@ def test_weights_in_place_of_a_task():
     image = np.full((4, 4, 3), 1.0)
     mix = {Degradation.NOISE: 0.25, Degradation.RAIN: 0.75}
     np.testing.assert_allclose(pipcli.restore(image, mix, model=Dimming()), 0.25)
+
+
+@pytest.fixture
+def colours(monkeypatch):
+    """The classifier goes by colours; gives the names of those that were loaded."""
+    names = []
+
+    def load(name: str = zoo.DEFAULT_CLASSIFIER) -> nn.Module:
+        names.append(name)
+        return ColourClassifier()
+
+    monkeypatch.setattr(zoo, "load_classifier", load)
+    pipcli._classifier.cache_clear()
+    yield names
+    pipcli._classifier.cache_clear()
+
+
+def test_a_classifier_is_asked_about_arrays_and_files(colours, tmp_path):
+    red = np.zeros((40, 50, 3))
+    red[..., 0] = 1
+    for image in (red, red.astype(np.float32), (red * 255).astype(np.uint8)):
+        diagnosis = pipcli.classify(image)
+        assert diagnosis.present() == (Degradation.NOISE,)
+        assert diagnosis.sigma == 25
+    assert pipcli.classify(np.zeros((40, 50), np.uint8)).present() == ()
+    page = PillowImage.new("RGB", (40, 40), (0, 250, 0))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    assert pipcli.classify(tmp_path / "a.tif").present() == (Degradation.RAIN,)
+    assert colours == [zoo.DEFAULT_CLASSIFIER]
+    with pytest.raises(UsageError, match="image: pixels"):
+        pipcli.classify(np.zeros((4, 4, 2)))
+    with pytest.raises(ImageError, match=r"none\.png"):
+        pipcli.classify(tmp_path / "none.png")
+
+
+def test_without_a_task_a_classifier_decides(colours, tmp_path):
+    grey = np.full((40, 50, 3), 0.4)
+    restored = pipcli.restore(grey, model=Dimming())
+    np.testing.assert_array_equal(restored, grey)
+    assert restored is not grey
+    assert restored.dtype == np.float64
+    noisy = np.zeros((40, 50, 3))
+    noisy[..., 0] = 0.9
+    np.testing.assert_allclose(pipcli.restore(noisy, model=Dimming()), noisy, atol=1e-6)
+    rainy = noisy[..., [1, 0, 1]]
+    assert (pipcli.restore(rainy, model=Dimming()) == 0).all()
+    np.testing.assert_array_equal(pipcli.restore(rainy, model=Dimming(), threshold=0.9999), rainy)
+    assert (pipcli.restore(grey, model=Dimming(), abstain=False) != grey).any()
+    path = tmp_path / "a.png"
+    PillowImage.new("RGB", (40, 40), (3, 2, 1)).save(path)
+    np.testing.assert_array_equal(pipcli.restore(path, model=Dimming())[5, 5], (3, 2, 1))
+    with pytest.raises(UsageError, match="threshold is 2"):
+        pipcli.restore(grey, model=Dimming(), threshold=2)
+
+
+def test_passes_follow_each_other():
+    image = np.full((9, 7, 3), 0.5)
+    assert (pipcli.restore(image, "denoise,derain", model=Dimming()) == 0).all()
 
 
 def test_default_model_is_loaded_once(monkeypatch):

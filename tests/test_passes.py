@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipcli.degradations import Degradation
+from pipcli.errors import UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
@@ -78,6 +79,9 @@ def test_pages_grey_and_what_nobody_sees_are_kept(restorer):
     assert np.abs(further.pixels - 255 * expected).max() <= 0.501
 
 
-def test_no_pass_is_a_mistake(restorer):
+def test_no_pass_is_a_mistake_and_a_strength_has_limits(restorer):
     with pytest.raises(ValueError, match="at least one"):
         restore_in_passes(restorer, Image(ramp(np.uint8)), ())
+    for omegas in ((NOISE,), (NOISE, RAIN)):
+        with pytest.raises(UsageError, match=r"strength is 1\.5"):
+            restore_in_passes(restorer, Image(ramp(np.uint8)), omegas, 1.5)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipcli.errors import UsageError
 from pipcli.images import Image
 from pipcli.inference.engine import Redo, Restorer
 
@@ -32,6 +33,8 @@ def restore_in_passes(
     """
     if not omegas:
         raise ValueError("no pass: there must be at least one")
+    if not 0 <= strength <= 1:
+        raise UsageError(f"strength is {strength}: it must be from 0 to 1")
     if len(omegas) == 1:
         return restorer.restore(image, omegas[0], strength, on_redo)
     restored = replace(_floating(image), further=tuple(map(_floating, image.further)))
