@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from pipcli.models.layers import ChannelNorm, GatedFeedForward, pad_to_stride
+from pipcli.models.layers import ChannelNorm, GatedFeedForward, pad_to_stride, project_apart
 
 
 def norm(channels: int) -> ChannelNorm:
@@ -78,6 +78,27 @@ def test_feed_forward_is_the_gated_one():
     gelu = gate * 0.5 * (1 + np.vectorize(math.erf)(gate / math.sqrt(2)))
     expected = np.einsum("oc,chw->ohw", narrow[..., 0, 0], gelu * value)
     np.testing.assert_allclose(layer(x)[0].detach().numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_are_chunks_of_the_whole_and_train_alike(parts, autocast):
+    torch.manual_seed(0)
+    mix = nn.Conv2d(5, 42, 1, bias=False)
+    spread = nn.Conv2d(42, 42, 3, padding=1, groups=42, bias=False)
+    x = torch.randn(2, 5, 9, 7).to(memory_format=torch.channels_last).requires_grad_()
+    leaves = (x, mix.weight, spread.weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        whole = spread(mix(x)).chunk(parts, dim=1)
+        apart = project_apart(x, mix, spread, parts)
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in apart)
+    gradients = []
+    for outputs in (whole, apart):
+        total = sum((index + 1) * part.float().square().sum() for index, part in enumerate(outputs))
+        gradients.append(torch.autograd.grad(total, leaves))
+    bound = 2**-7 if autocast else 1e-5
+    for expected, found in zip((*whole, *gradients[0]), (*apart, *gradients[1]), strict=True):
+        assert (found - expected).abs().max() <= bound * expected.abs().max()
 
 
 def test_hidden_channels_are_rounded_down():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipcli.models.layers import ChannelNorm, GatedFeedForward
+from pipcli.models.layers import ChannelNorm, GatedFeedForward, project_apart
 
 PROMPT_HEADS = 2
 FEATURE_HEADS = 4
@@ -112,6 +112,13 @@ class Projection(nn.Sequential):
             nn.Conv2d(out, out, 3, padding=1, groups=out, bias=False),
         )
 
+    def apart(self, x: Tensor, parts: int) -> list[Tensor]:
+        """The output in equal parts of its channels, as :func:`project_apart` makes them."""
+        mix, spread = self
+        assert isinstance(mix, nn.Conv2d)
+        assert isinstance(spread, nn.Conv2d)
+        return project_apart(x, mix, spread, parts)
+
 
 class PromptToPrompt(nn.Module):
     """Prompt-in-prompt (Eqs. 5–6): the basic prompt asks, the degradation-aware prompt answers."""
@@ -128,9 +135,9 @@ class PromptToPrompt(nn.Module):
         self.feed_forward = GatedFeedForward(channels, expansion)
 
     def forward(self, basic: Tensor, aware: Tensor) -> Tensor:
-        """Both B×c×s×s; returns U before its resizing, B×c×s×s."""
-        query = self.query(self.norm_basic(basic))
-        key, value = self.key_value(self.norm_aware(aware)).chunk(2, dim=1)
+        """U before its resizing, B×c×s×s, from ``basic``, 1×c×s×s, and ``aware``, B×c×s×s."""
+        query = self.query(self.norm_basic(basic)).expand(len(aware), -1, -1, -1)
+        key, value = self.key_value.apart(self.norm_aware(aware), 2)
         scores = cosine_scores(*channel_products(query, key, PROMPT_HEADS)) * self.temperature
         x = basic + self.project(apply_channel_attention(scores.softmax(-1), value))
         out: Tensor = x + self.feed_forward(self.norm(x))
@@ -200,14 +207,14 @@ class PromptedSkip(nn.Module):
         aware = weighted * _fit_channels(feature.float(), self.config.channels)
         # float32 but in a model that is in half precision itself, not by autocast.
         aware = aware.to(self.basic_prompt.dtype).contiguous(memory_format=torch.channels_last)
-        basic = self.basic_prompt.expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        basic = self.basic_prompt[None].contiguous(memory_format=torch.channels_last)
         universal: Tensor = self.prompt_to_prompt(basic, aware)
         return universal.to(feature.dtype)
 
     def project_pair(self, feature: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query from Z; key and value from U resized to Z's resolution; each B×c×H×W."""
         query = self.query(_fit_channels(self.norm_feature(feature), self.config.channels))
-        key, value = self.key_value(self.norm_prompt(self.smooth(prompt))).chunk(2, dim=1)
+        key, value = self.key_value.apart(self.norm_prompt(self.smooth(prompt)), 2)
         return query, key, value
 
     def attention(self, products: Tensor, query_norms: Tensor, key_norms: Tensor) -> Tensor:

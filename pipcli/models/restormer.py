@@ -98,7 +98,7 @@ class ChannelAttention(nn.Module):
         self.project = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.query_key_value(x).chunk(3, dim=1)
+        query, key, value = self.query_key_value.apart(x, 3)
         scores = cosine_scores(*channel_products(query, key, self.heads)) * self.temperature
         out: Tensor = self.project(apply_channel_attention(scores.softmax(-1), value))
         return out
