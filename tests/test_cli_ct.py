@@ -16,10 +16,13 @@ import torch
 from PIL import Image as PillowImage
 from pydicom import dcmread
 from pydicom.uid import JPEGLSLossless
+from test_dicom_reading import FAILED, LEFT, ODD, READ
 from torch import Tensor, nn
 
 from pipcli.cli import main
 from pipcli.degradations import Degradation
+from pipcli.images.dicom import DicomImage
+from pipcli.images.dicom_reading import read_dicom
 from pipcli.models import zoo
 
 
@@ -233,6 +236,30 @@ def test_a_single_file_and_its_name(archive, capsys):
     assert main(["restore", "in/report.dcm", "r.dcm", *command[2:]]) == 0
     assert not Path("r.dcm").exists()
     assert main(["restore", "in/real.png", "r.dcm", *command[2:]]) == 2
+
+
+@pytest.mark.skipif(not ODD.is_dir(), reason="the odd files lie in ../shared/data/ct/odd")
+def test_every_odd_file_is_accounted_for_in_one_command(archive, capsys):
+    command = ["restore", str(ODD), "out", "--task", "denoise", "--window", "abdomen", "--device", "cpu"]
+    assert main([*command, "--json", "--copy-others"]) == 3
+    out, err = capsys.readouterr()
+    lines = {Path(entry["input"]).name: entry for entry in map(json.loads, out.splitlines())}
+    assert {name for name, entry in lines.items() if entry["error"]} == set(FAILED)
+    left = {name: entry["left_alone"] for name, entry in lines.items() if entry["left_alone"]}
+    assert left == LEFT
+    assert lines.keys() - FAILED.keys() - LEFT.keys() == READ.keys()
+    assert files("out") == {*READ, *LEFT} - {"DICOMDIR"}
+    for name in READ:
+        before, after = (read_dicom(folder / name) for folder in (ODD, Path("out")))
+        assert isinstance(before, DicomImage)
+        assert isinstance(after, DicomImage)
+        np.testing.assert_array_equal(before.padded(0), after.padded(0))
+        outside = (before.values(0) <= -150) | (before.values(0) >= 249) | before.padded(0)
+        np.testing.assert_array_equal(before.stored[0][outside], after.stored[0][outside])
+        assert (before.stored[0] != after.stored[0]).any() == (~outside).any()
+    for name in LEFT.keys() - {"DICOMDIR"}:
+        assert (ODD / name).read_bytes() == Path("out", name).read_bytes()
+    assert "21 restored, 1 failed, 23 left alone (22 of them copied)" in err
 
 
 def test_a_zip_of_a_series_is_restored_like_its_folder(archive, capsys):
