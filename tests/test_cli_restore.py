@@ -81,6 +81,15 @@ def files(folder: str) -> set[str]:
     return {str(path) for path in found if ".pipcli" not in path.parts}
 
 
+def test_pictures_that_are_not_read_are_named(folder, capsys):
+    for name in ("a.heic", "b.HEIC", "c.gif"):
+        Path("in", name).write_bytes(b"")
+    assert main(["restore", "in", "out", "--task", "denoise"]) == 0
+    err = capsys.readouterr().err
+    assert "left alone: 3 of formats that are not read (1 .gif, 2 .heic), 1 no image\n" in err
+    assert "2 restored, 0 failed, 4 left alone" in err
+
+
 def test_a_folder(folder, loaded, capsys):
     assert main(["restore", "in", "out", "--task", "derain+denoise"]) == 0
     assert files("out") == {"a.png", "sub/b.jpg"}

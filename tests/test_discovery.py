@@ -30,6 +30,14 @@ def test_images_are_found_below_and_the_rest_is_counted(tmp_path):
     assert found.root == tmp_path
 
 
+def test_pictures_that_are_not_read_are_counted_by_their_suffix(tmp_path):
+    make(tmp_path, "a.png", "b.HEIC", "c/d.heic", "c/e.nef", "notes.txt")
+    found = find_images(tmp_path)
+    assert listed(found) == ["a.png"]
+    assert found.unread == {".heic": 2, ".nef": 1}
+    assert found.others == 1
+
+
 def test_the_order_does_not_depend_on_the_folder(tmp_path):
     names = [f"{index:03}.png" for index in range(50)]
     make(tmp_path / "up", *names)

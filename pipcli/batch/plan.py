@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import tempfile
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from pipcli.batch.inputs import Named, named_inputs
@@ -67,6 +68,12 @@ class Listing:
     others: int = 0
     loops: int = 0
     unlisted: tuple[Path, ...] = ()
+    unread: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def left_alone(self) -> int:
+        """How much was found and is left alone."""
+        return self.hidden + self.others + self.loops + sum(self.unread.values())
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Plan:
         others: files that are no images, left alone.
         loops: links in a circle, left alone.
         unlisted: folders that could not be looked into; each is a failure of the run.
+        unread: suffix → number of pictures whose format is not read, left alone.
     """
 
     jobs: tuple[Job, ...]
@@ -86,11 +94,12 @@ class Plan:
     others: int = 0
     loops: int = 0
     unlisted: tuple[Path, ...] = ()
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def left_alone(self) -> int:
         """How much was found and is left alone."""
-        return self.hidden + self.others + self.loops
+        return self.hidden + self.others + self.loops + sum(self.unread.values())
 
     def make_folders(self) -> None:
         """Make every folder that will be written to, and prove that files can be made there.
@@ -215,6 +224,7 @@ def list_files(inputs: Sequence[Named], exclude: Sequence[Path] = ()) -> Listing
     """All images of what the user named, each once, and what is left alone; folders in ``exclude`` too."""
     files: dict[tuple[Path, PurePath], File] = {}
     unlisted: list[Path] = []
+    unread: Counter[str] = Counter()
     hidden = others = loops = 0
     for named in inputs:
         if named.path.is_dir():
@@ -224,13 +234,14 @@ def list_files(inputs: Sequence[Named], exclude: Sequence[Path] = ()) -> Listing
             ]
             hidden += found.hidden
             others += found.others
+            unread.update(found.unread)
             loops += len(found.loops)
             unlisted.extend(named.path / name for name in found.unreadable)
         else:
             images = [File(named.path, named.below, claims_dicom(named.path))]
         for file in images:
             files.setdefault((file.source, file.below), file)
-    return Listing(tuple(files.values()), hidden, others, loops, tuple(unlisted))
+    return Listing(tuple(files.values()), hidden, others, loops, tuple(unlisted), dict(unread))
 
 
 def list_for_sorting(inputs: Sequence[Named], target: Path) -> Listing:
@@ -255,7 +266,14 @@ def _gather(
     for file in listing.files:
         job = make(file.source, file.below, file.dicom)
         jobs.setdefault((job.source, job.target), job)
-    return Plan(tuple(jobs.values()), listing.hidden, listing.others, listing.loops, listing.unlisted)
+    return Plan(
+        tuple(jobs.values()),
+        listing.hidden,
+        listing.others,
+        listing.loops,
+        listing.unlisted,
+        listing.unread,
+    )
 
 
 def _refuse_target(inputs: Sequence[Named], target: Path) -> None:

@@ -156,7 +156,9 @@ def shape(restorer: Restorer) -> str:
 
 def passed_over(plan: Plan) -> str:
     """What the plan leaves alone, by kind."""
+    formats = ", ".join(f"{count} {suffix}" for suffix, count in sorted(plan.unread.items()))
     kinds = (
+        (sum(plan.unread.values()), f"of formats that are not read ({formats})"),
         (plan.hidden, "hidden"),
         (plan.others, "no image" if plan.others == 1 else "no images"),
         (plan.loops, "link in a circle" if plan.loops == 1 else "links in a circle"),

@@ -198,7 +198,7 @@ def classify(
     if not quiet:
         if classes:
             say(f"found: {findings(classes)}")
-        passed = left_alone + listing.hidden + listing.others + listing.loops
+        passed = left_alone + listing.left_alone
         unreached = len(listing.files) - done
         say(
             f"{classes.total()} looked at, {len(failures)} failed, {passed} left alone"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipcli.errors import UsageError
 from pipcli.images.dicom import claims_dicom
-from pipcli.images.formats import SUFFIXES
+from pipcli.images.formats import SUFFIXES, UNREAD_SUFFIXES
 from pipcli.images.naming import shown
 
 OWN = ".pipcli"
@@ -26,6 +27,7 @@ class Found:
             by their content (or claim to be by their suffix), in one fixed order.
         hidden: number of hidden files and folders (name starts with a dot), left alone; what this program
             itself hides among images does not count.
+        unread: suffix → number of pictures whose format is not read, left alone.
         others: number of other files, left alone.
         unreadable: relative paths of folders that could not be listed.
         loops: relative paths of symbolic links back to a folder that they lie in, not followed.
@@ -39,6 +41,7 @@ class Found:
     unreadable: tuple[Path, ...] = ()
     loops: tuple[Path, ...] = ()
     dicom: frozenset[Path] = frozenset()
+    unread: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_images(root: str | os.PathLike[str], exclude: Collection[str | os.PathLike[str]] = ()) -> Found:
@@ -67,6 +70,7 @@ def find_images(root: str | os.PathLike[str], exclude: Collection[str | os.PathL
         tuple(walk.unreadable),
         tuple(walk.loops),
         frozenset(walk.dicom),
+        dict(walk.unread),
     )
 
 
@@ -98,6 +102,7 @@ class _Walk:
         self.excluded = excluded
         self.hidden = 0
         self.others = 0
+        self.unread: Counter[str] = Counter()
         self.unreadable: list[Path] = []
         self.loops: list[Path] = []
         self.dicom: list[Path] = []
@@ -129,5 +134,7 @@ class _Walk:
                 yield relative
             elif relative.suffix.lower() in SUFFIXES:
                 yield relative
+            elif relative.suffix.lower() in UNREAD_SUFFIXES:
+                self.unread[relative.suffix.lower()] += 1
             else:
                 self.others += 1

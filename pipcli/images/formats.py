@@ -102,6 +102,25 @@ FORMATS = (
 SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
 """Every suffix that names an image this version reads, lower case."""
 
+UNREAD_SUFFIXES = frozenset(
+    {
+        *(".heic", ".heif", ".hif", ".gif", ".psd", ".psb", ".exr"),
+        *(
+            ".arw",
+            ".cr2",
+            ".cr3",
+            ".dng",
+            ".nef",
+            ".orf",
+            ".pef",
+            ".raf",
+            ".rw2",
+            ".srw",
+        ),  # cameras' raw files
+    }
+)
+"""Suffixes of pictures that this version does not read, lower case: a folder's user is told of them."""
+
 _STRANGERS = (
     (b"GIF8", "is a GIF, whose 256 colours cannot hold a restored picture: convert it to PNG first"),
     (b"8BPS", "is a Photoshop file, which is not supported: save it as TIFF first"),
