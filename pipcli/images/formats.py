@@ -102,23 +102,10 @@ FORMATS = (
 SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
 """Every suffix that names an image this version reads, lower case."""
 
-UNREAD_SUFFIXES = frozenset(
-    {
-        *(".heic", ".heif", ".hif", ".gif", ".psd", ".psb", ".exr"),
-        *(
-            ".arw",
-            ".cr2",
-            ".cr3",
-            ".dng",
-            ".nef",
-            ".orf",
-            ".pef",
-            ".raf",
-            ".rw2",
-            ".srw",
-        ),  # cameras' raw files
-    }
-)
+UNREAD_SUFFIXES = frozenset({
+    ".heic", ".heif", ".hif", ".gif", ".psd", ".psb", ".exr",
+    ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw",
+})  # fmt: skip
 """Suffixes of pictures that this version does not read, lower case: a folder's user is told of them."""
 
 _STRANGERS = (

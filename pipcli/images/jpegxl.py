@@ -34,6 +34,7 @@ _FEW = 2
 """What is taken off a transfer's number before it is written in 4 bits."""
 _ALPHA = 0
 _FEWEST_BYTES = 64
+_REMEDY = "convert it to PNG or TIFF first"
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ def _colours(bits: _Bits) -> tuple[bool, bool, int]:
     if bits.flag():
         return False, False, 0
     if bits.flag():
-        raise ImageError("is a JPEG XL file with a colour profile, which is not supported")
+        raise ImageError(f"is a JPEG XL file with a colour profile, which the codec does not give: {_REMEDY}")
     space = bits.enum()
     if space not in (_RGB, _GREY):
         raise ImageError("is a JPEG XL file of colours that are not supported")
@@ -297,11 +298,11 @@ def _colours(bits: _Bits) -> tuple[bool, bool, int]:
     if white != _CUSTOM and space == _RGB:
         primaries = bits.enum()
     if white != _D65 or primaries != _SRGB_PRIMARIES or bits.flag():
-        raise ImageError("is a JPEG XL file of other colours than sRGB, which are not supported")
+        raise ImageError(f"is a JPEG XL file of other colours than sRGB, which are not supported: {_REMEDY}")
     place = bits.place + 2
     transfer = bits.enum()
     if transfer not in (_SRGB_TRANSFER, _LINEAR):
-        raise ImageError("is a JPEG XL file of other colours than sRGB, which are not supported")
+        raise ImageError(f"is a JPEG XL file of other colours than sRGB, which are not supported: {_REMEDY}")
     return space == _GREY, transfer == _LINEAR, place
 
 
