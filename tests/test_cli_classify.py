@@ -50,10 +50,10 @@ def test_a_table(folder, capsys):
     assert main(["classify", "in"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "file            found             sure  sigma",
-        "in/black.png    clean             1.00      -",
-        "in/sub/red.jpg  noise             1.00   25.0",
-        "in/yellow.png   noise+rain        1.00   25.0",
+        "file            found          sure  sigma",
+        "in/black.png    clean          1.00      -",
+        "in/sub/red.jpg  noise          1.00   25.0",
+        "in/yellow.png   noise+rain     1.00   25.0",
     ]
     found, last = err.splitlines()
     assert found == "pipcli: found: nothing in 1 file, noise in 1, noise and rain in 1"

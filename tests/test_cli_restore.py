@@ -455,6 +455,7 @@ def test_without_a_task_a_classifier_decides(colours, capsys):
     assert "found nothing (" in page
     assert "untouched" in page
     assert "<dt>found</dt><dd>noise and rain in 2 files" in page
+    assert "<dt>classifier</dt><dd>pip-classifier, sha256 " in page
     assert ledger_of("out")["red.png"]["decision"]["verdict"] == "noise"
 
 

@@ -112,7 +112,8 @@ def decision_line(decision: Mapping[str, Any]) -> str:
     """What was found in a file and how sure that is, as a phrase."""
     chances = sorted(decision["probabilities"].items(), key=lambda item: -item[1])
     told = ", ".join(f"{kind} {chance:.2f}" for kind, chance in chances)
-    return f"found {in_words(decision['verdict'])} ({told}; noise σ {decision['sigma']:.0f})"
+    sigma = f"; noise σ {decision['sigma']:.0f}" if "noise" in decision["verdict"] else ""
+    return f"found {in_words(decision['verdict'])} ({told}{sigma})"
 
 
 def tell_plan(

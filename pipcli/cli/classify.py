@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
 _NARROWEST = 16
 """Least characters of a file's name in a table on a terminal."""
+_FOUND = len("rain+lowlight")
 _PAIR = len("lowlight 0.00")
 
 
@@ -301,7 +302,7 @@ class Table:
 
         needed = max((len(shown(source)) for source in sources), default=0)
         if sys.stdout.isatty():
-            others = len(Table(0, top).header)
+            others = _FOUND + 15 if top is None else 7 + (2 + _PAIR) * top
             needed = min(needed, max(_NARROWEST, shutil.get_terminal_size().columns - others))
         return Table(max(needed, len("file")), top)
 
@@ -309,12 +310,8 @@ class Table:
     def header(self) -> str:
         """The names of the columns."""
         if self.top is None:
-            return f"{'file':<{self.width}}  {'found':<16}  sure  sigma"
-        return (
-            f"{'file':<{self.width}}  sigma"
-            + "  most probable".ljust(2 + _PAIR)
-            + " " * ((2 + _PAIR) * (self.top - 1))
-        )
+            return f"{'file':<{self.width}}  {'found':<{_FOUND}}  sure  sigma"
+        return f"{'file':<{self.width}}  sigma  most probable"
 
     def line(self, row: Row) -> str | None:
         """A row; None for a file that failed, of which an error is told."""
@@ -327,7 +324,7 @@ class Table:
             return f"{name:<{self.width}}  left alone: {row.left_alone}"
         sigma = f"{row.sigma:5.1f}" if "noise" in row.found else f"{'-':>5}"
         if self.top is None:
-            return f"{name:<{self.width}}  {row.found:<16}  {row.sure:4.2f}  {sigma}"
+            return f"{name:<{self.width}}  {row.found:<{_FOUND}}  {row.sure:4.2f}  {sigma}"
         pairs = (f"{kind} {chance:.2f}".ljust(_PAIR) for kind, chance in row.probabilities.items())
         return f"{name:<{self.width}}  {sigma}  {'  '.join(pairs)}".rstrip()
 

@@ -399,7 +399,14 @@ def restore(
         )
     tell_summary(summary, plan, setting, warnings, quiet)
     if book is not None and report is not None:
-        found = (("found", findings(summary.verdicts)),) if summary.verdicts else ()
+        found = []
+        if summary.verdicts:
+            by = choice.recorded(restorer.degradations)
+            sha256 = by["classifier_sha256"][:16]
+            found = [
+                ("found", findings(summary.verdicts)),
+                ("classifier", f"{wanted.classifier}, sha256 {sha256}, threshold {by['threshold']:g}"),
+            ]
         facts = (
             ("task", wanted.label),
             *found,

@@ -39,7 +39,7 @@ class FileRecord:
     Attributes:
         name: of the input, printable.
         target: of the output, printable; empty where there is none.
-        state: ``restored``, ``there already``, ``left alone`` or ``failed``.
+        state: ``restored``, ``untouched``, ``there already``, ``left alone``, ``not begun`` or ``failed``.
         seconds: that it took.
         notes: what is to be known of it; for a failure the reason.
         views: the whole picture, and a part of it pixel for pixel where it was made smaller.
