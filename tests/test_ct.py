@@ -153,6 +153,7 @@ def test_the_command(tmp_path, capsys):
     assert main([*command, "--sigma", "25", "--json"]) == 3
     record = json.loads(capsys.readouterr().out)
     assert [row["method"] for row in record["methods"]] == ["input", "nlm"]
+    assert all({"rmse", "bias", "psnr", "ssim", "jump", "seconds"} < row.keys() for row in record["methods"])
     assert record["methods"][1]["rmse"] < record["methods"][0]["rmse"]
     assert set(record["methods"][0]["bias_by_tissue"]) == {"air", "lung", "fat", "soft", "bone"}
     assert scans.CANARY not in out + err + json.dumps(record)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,3 +182,14 @@ def test_the_seed_decides_on_crops():
 
     assert torch.equal(crops(1), crops(1))
     assert not torch.equal(crops(1), crops(2))
+
+
+def test_training_without_ct_does_not_load_pydicom(photo_folder):
+    code = (
+        "import sys, pathlib, torch\n"
+        "from pipcli.training.data import load_photographs\n"
+        "import pipcli.training.loop\n"
+        f"load_photographs(pathlib.Path({str(photo_folder)!r}), torch.device('cpu'))\n"
+        "assert 'pydicom' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
