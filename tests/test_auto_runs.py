@@ -222,8 +222,9 @@ def test_dicom_is_denoised_or_copied_byte_for_byte(tmp_path, restorer, auto):
     for name in ("b", "other/c"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
     assert dcmread(tmp_path / "out" / "a").SeriesInstanceUID != scans.SERIES
-    (line,) = summary.incomplete
+    assert summary.incomplete == ()
+    (line,) = summary.divided
     assert line.startswith(f"{tmp_path}/in: a series was restored in part: 1 of 2 show no noise and stay in")
     assert line.endswith(": b")
     again = run_plan(plan, restorer, auto, 1.0, dicom=options, keeping=Keeping(Ledger(), "model"))
-    assert (again.kept, again.verdicts, again.incomplete) == (3, summary.verdicts, summary.incomplete)
+    assert (again.kept, again.verdicts, again.divided) == (3, summary.verdicts, summary.divided)

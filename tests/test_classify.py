@@ -140,6 +140,8 @@ def test_the_run_stops_when_asked(folder):
 def test_what_is_no_image_is_told_by_name(diagnoser):
     with pytest.raises(ImageError, match=r"^standard input: is no image"):
         classify_content(b"I am a text", "standard input", diagnoser, 100)
+    with pytest.raises(ImageError, match=r"^standard input: is DICOM"):
+        classify_content(b"\0" * 128 + b"DICM", "standard input", diagnoser, 100)
 
 
 # Sorting.

@@ -16,7 +16,7 @@ from pipcli.degradations import Degradation
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError
 from pipcli.images import MAX_PIXELS, Image, decode_image
 from pipcli.images.atomic import write_bytes
-from pipcli.images.dicom import LeftAlone
+from pipcli.images.dicom import LeftAlone, is_dicom
 from pipcli.images.dicom_reading import read_dicom
 from pipcli.images.dicom_windows import AUTO, WindowChoice
 from pipcli.images.naming import shown
@@ -147,6 +147,8 @@ def classify_content(content: bytes, name: str, diagnoser: Diagnoser, max_pixels
     Raises:
         ImageError: it cannot be read.
     """
+    if is_dicom(content):
+        raise ImageError(f"{name}: is DICOM, which is looked at in a file")
     return _looked_at(diagnoser, decode_image(content, name, max_pixels=max_pixels), name)
 
 

@@ -110,6 +110,7 @@ class Summary:
         left_alone: reason → number of DICOM files that were not restored for it.
         copied: how many of these were copied.
         incomplete: restored series that lack slices, a line each.
+        divided: series of which some slices were restored and others untouched, a line each.
         kept: outputs that were there already.
         untouched: files in which the classifier found nothing to undo.
         verdicts: what was found → number of files, those there already too.
@@ -125,6 +126,7 @@ class Summary:
     left_alone: Mapping[str, int] = field(default_factory=dict)
     copied: int = 0
     incomplete: tuple[str, ...] = ()
+    divided: tuple[str, ...] = ()
     kept: int = 0
     untouched: int = 0
     verdicts: Mapping[str, int] = field(default_factory=dict)
@@ -669,10 +671,8 @@ class _Tally:
             stopped_by=stopped_by,
             left_alone=dict(self.left_alone),
             copied=self.copied,
-            incomplete=(
-                *incomplete_series(self.slices, self.failed_slices),
-                *divided_series(self.slices, self.clean_slices),
-            ),
+            incomplete=incomplete_series(self.slices, self.failed_slices),
+            divided=divided_series(self.slices, self.clean_slices),
             kept=self.kept,
             untouched=self.untouched,
             verdicts=dict(self.verdicts),

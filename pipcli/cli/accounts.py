@@ -62,6 +62,8 @@ def tell_summary(
         complain(line)
     if quiet:
         return
+    for line in summary.divided:
+        say(f"warning: {line}")
     for warning, count in warnings.items():
         say(f"warning: {warning} ({files(count)})")
     for reason, count in summary.left_alone.items():
