@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -174,6 +176,43 @@ def test_a_failed_attempt_is_gone_before_the_next():
         assert with_less(compute, Restorer(Hungry(0), CPU, Precision.FP32), 900, lambda step: None) == 128
     finally:
         gc.enable()
+
+
+LIMITED = """
+import re, resource
+import numpy as np
+import torch
+from torch import nn
+from pipcli.degradations import Degradation
+from pipcli.images import Image
+from pipcli.inference.device import Precision
+from pipcli.inference.engine import Restorer
+from pipcli.inference.fallback import with_less
+
+class Wide(nn.Module):
+    stride, halo, degradations = 8, 32, (Degradation.NOISE,)
+
+    def forward(self, x, omega):
+        return 1 - x + x.new_zeros(1, 400, *x.shape[-2:])[:, :3]
+
+restorer = Restorer(Wide(), torch.device("cpu"), Precision.FP32)
+image = Image(np.zeros((512, 512, 3), np.uint8))
+restorer.reshaped(tile=176).restore(image, (1,))
+held = int(re.search(r"VmSize:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (held + 300 * 2**20,) * 2)
+restored = with_less(lambda less: less.restore(image, (1,)), restorer, 512, print)
+print(restored.pixels.min())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_memory_that_the_system_refuses():
+    """512² take 400 MiB, 256² take 100, and the system gives 300."""
+    result = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == [
+        "out of memory in tiles of 512, begun again in tiles of 256",
+        "255",
+    ]
 
 
 def test_prompts_are_those_of_the_whole_image_in_smaller_tiles_too():

@@ -319,6 +319,10 @@ class Restorer:
             yield
 
 
+_SIGNS = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "could not create a primitive")
+"""Words of errors that mean it; the last ones are oneDNN's, where its convolutions get no buffers."""
+
+
 def _prompt_tensors(prompts: ImagePrompts) -> Iterator[Tensor]:
     for shared in prompts.skips:
         if shared is not None:
@@ -334,7 +338,7 @@ def _out_of_memory(what: str, kind: type[DeviceError] = DeviceMemoryError) -> It
         raise kind(f"out of memory: {what}") from error
     except RuntimeError as error:
         # The CPU's and MPS's allocators have no type of their own.
-        if any(sign in str(error) for sign in ("DefaultCPUAllocator", "out of memory", "bad_alloc")):
+        if any(sign in str(error) for sign in _SIGNS):
             raise kind(f"out of memory: {what}") from error
         raise
 
