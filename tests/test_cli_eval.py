@@ -278,6 +278,18 @@ def test_the_same_method_twice(run, tmp_path):
     assert "nlm stands twice" in err
 
 
+def test_a_name_is_missing(run):
+    code, _, err = run("--dataset", "LOL", model="nlm,")
+    assert code == 2
+    assert "a name is missing" in err
+
+
+def test_nothing_is_made_before_all_is_checked(run, tmp_path):
+    code, _, _ = run("--dataset", "LOL", "--out", tmp_path / "out", model="missing.safetensors")
+    assert code == 5
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_set_of_a_suite(run, tmp_path):
     code, _, err = run("--suite", "unseen", root=tmp_path / "data" / "LOL")
     assert code == 2

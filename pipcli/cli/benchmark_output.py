@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 WIDTH = 130
 """Columns of a table that goes to a file or a pipe."""
 
+NARROW = 110
+"""Columns of a terminal below which notes stand under a table, not in it."""
+
 
 def print_result(result: BenchmarkResult, as_json: bool) -> None:
     """One benchmark on stdout: a table, or a line of JSON with every image."""
@@ -44,15 +47,25 @@ def print_result(result: BenchmarkResult, as_json: bool) -> None:
     console.print(title)
     if benchmark.dataset.note:
         console.print(Text(benchmark.dataset.note, "dim"))
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    table.add_column("method")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right")
+    lines = table_lines(result)
+    notes = list(dict.fromkeys(line.note for line in lines if line.note))
+    narrow = console.width < NARROW
+    # What no method has, such as failures, takes no room.
+    shown = [index for index in range(len(HEADINGS)) if any(line_cells(line)[index] for line in lines)]
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 0 if narrow else 1))
+    table.add_column("method", no_wrap=True)
+    for index in shown:
+        table.add_column(HEADINGS[index], justify="right", no_wrap=True)
     table.add_column("note", overflow="fold")
-    for line in table_lines(result):
-        cells = [line.method, *line_cells(line), line.note]
+    for line in lines:
+        figures = line_cells(line)
+        note = f"[{notes.index(line.note) + 1}]" if narrow and line.note else line.note
+        cells = [line.method, *(figures[index] for index in shown), note]
         table.add_row(*map(Text, cells), style="dim" if line.published else "")
     console.print(table)
+    if narrow:
+        for number, note in enumerate(notes, 1):
+            console.print(Text(f"[{number}] {note}", "dim"))
     sys.stdout.flush()
 
 
@@ -81,8 +94,8 @@ def print_averages(results: Sequence[tuple[BenchmarkResult, Located]], averages:
     console.print(table)
 
 
-def print_missing(benchmark: Benchmark, as_json: bool) -> None:
-    """A benchmark of a suite whose set is not there."""
+def print_missing(benchmark: Benchmark, as_json: bool, with_steps: bool) -> None:
+    """A benchmark of a suite whose set is not there, and how to get it; JSON says that always."""
     if as_json:
         record = {
             "dataset": benchmark.dataset.name,
@@ -98,7 +111,8 @@ def print_missing(benchmark: Benchmark, as_json: bool) -> None:
     console = _console()
     console.print()
     console.print(Text(f"{benchmark.title}: not measured, the set is not there", "bold"))
-    console.print(Text(benchmark.dataset.steps, "dim"))
+    if with_steps:
+        console.print(Text(benchmark.dataset.steps, "dim"))
 
 
 def print_catalogue(roots: Sequence[Path], as_json: bool) -> None:
@@ -112,7 +126,8 @@ def print_catalogue(roots: Sequence[Path], as_json: bool) -> None:
 
     console = _console()
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    for heading in ("dataset", "ails", "there", "whole", "count", "where", "source"):
+    wide = console.width >= NARROW
+    for heading in ("dataset", "ails", "there", "count", "where", *(["source"] if wide else [])):
         table.add_column(heading, overflow="fold")
     missing = []
     for dataset in DATASETS:
@@ -136,10 +151,10 @@ def print_catalogue(roots: Sequence[Path], as_json: bool) -> None:
             }
             print(json.dumps(record))
             continue
-        whole = "?" if dataset.images is None else str(dataset.images)
+        there = f"{found or '–'} of {dataset.images or '?'}"
         count = "verified" if dataset.verified else "unverified"
         where = "–" if located is None else str(located.root)
-        cells = [dataset.name, kinds, str(found or "–"), whole, count, where, dataset.source]
+        cells = [dataset.name, kinds, there, count, where, *([dataset.source] if wide else [])]
         table.add_row(*map(Text, cells), style="" if found else "dim")
         if not found:
             missing.append(dataset)

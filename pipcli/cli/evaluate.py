@@ -234,16 +234,15 @@ def evaluate(
         targets = _suite(suite, chosen, roots)
     else:
         targets = _datasets(dataset or [], sigma or [None], chosen, roots)
-    for option, folder in (("--out", out), ("--save-images", save_images)):
-        if folder is not None:
-            make_folder(folder, option)
-
     from pipcli.inference.device import choose_device, choose_precision
 
     where = choose_device(device.value)
     how = choose_precision(precision.value, where)
     deciding = deciding_classifier(classifier or DEFAULT_CLASSIFIER, where) if auto else None
     methods = _methods(method, where, how, tile, deciding, true_omega or not auto)
+    for option, folder in (("--out", out), ("--save-images", save_images)):
+        if folder is not None:
+            make_folder(folder, option)
     if not quiet:
         say(f"{', '.join(each.name for each in methods)} on {where.type} in {how}")
 
@@ -258,8 +257,9 @@ def evaluate(
             if stopping():
                 break
             if located is None:
+                known = any(each.dataset is benchmark.dataset for each in missing)
+                print_missing(benchmark, as_json, with_steps=not known)
                 missing.append(benchmark)
-                print_missing(benchmark, as_json)
                 continue
             result = _run(benchmark, located, methods, limit, save_images, advance, stopping)
             results.append((result, located))
@@ -370,6 +370,8 @@ def _methods(
 
     methods = [input_method()]
     for name in (word.strip() for word in (names or zoo.DEFAULT_MODEL).split(",")):
+        if not name:
+            raise UsageError(f"--method {names!r}: a name is missing beside a comma")
         if name == INPUT:
             continue
         if name in CLASSICAL:
