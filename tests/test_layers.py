@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from pipcli.models.layers import ChannelNorm, GatedFeedForward, pad_to_stride, project_apart
+from pipcli.models.layers import ChannelNorm, GatedFeedForward, pad_to_stride, project_part
 
 
 def norm(channels: int) -> ChannelNorm:
@@ -90,7 +90,7 @@ def test_parts_are_chunks_of_the_whole_and_train_alike(parts, autocast):
     leaves = (x, mix.weight, spread.weight)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         whole = spread(mix(x)).chunk(parts, dim=1)
-        apart = project_apart(x, mix, spread, parts)
+        apart = [project_part(x, mix, spread, index, parts) for index in range(parts)]
     assert all(part.is_contiguous(memory_format=torch.channels_last) for part in apart)
     gradients = []
     for outputs in (whole, apart):

@@ -40,9 +40,9 @@ class ExportGraph(nn.Module):
         torch._check(x.shape[0] == omega.shape[0])  # type: ignore[no-untyped-call]
         height, width = x.shape[-2:]
         padded = _extend(_extend(x, 2, self.model.stride), 3, self.model.stride)
-        skips, latent = self.model.encode(padded.to(self.dtype))
+        skips, coarse = self.model.encode(padded.to(self.dtype))
         skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.model.prompts, strict=True)]
-        y = padded + self.model.decode(skips, latent).float()
+        y = padded + self.model.decode(skips, coarse).float()
         # Not slices: of these the tracer asks whether they are contiguous, which hangs on the size.
         rows, columns = (torch.arange(length, device=x.device) for length in (height, width))
         return y.index_select(2, rows).index_select(3, columns)

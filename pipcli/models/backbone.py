@@ -21,6 +21,9 @@ from pipcli.degradations import Degradation
 from pipcli.models.layers import pad_to_stride
 from pipcli.models.pip import FEATURE_HEADS, PromptedSkip, channel_products
 
+KEPT_FEATURES = 128 * 2**20
+"""Bytes of features that a survey keeps from its first round for its second; images of a megapixel fit."""
+
 
 class RestorationModel(nn.Module):
     """``model(x, omega) -> y``: a U-shaped network whose skips may carry PIP; it predicts a change to x.
@@ -41,37 +44,72 @@ class RestorationModel(nn.Module):
 
     @abstractmethod
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The skips' features Z, full resolution first, and the innermost feature, for a padded input."""
+        """The skips' features Z of a padded input, full resolution first, and what goes further down.
+
+        No more than Z needs: whatever comes below the last skip belongs to :meth:`decode`.
+        """
 
     @abstractmethod
-    def decode(self, skips: Sequence[Tensor], latent: Tensor) -> Tensor:
-        """The change to the padded input from the (prompted) skips and the innermost feature."""
+    def decode(self, skips: Sequence[Tensor], coarse: Tensor) -> Tensor:
+        """The change to the padded input from the (prompted) skips and what went further down."""
 
     def forward(self, x: Tensor, omega: Tensor) -> Tensor:
         """Restore x, B×3×H×W in [0,1] of any size, under omega, B×T; y is like x, and not clamped."""
         height, width = x.shape[-2:]
         x = pad_to_stride(x, self.stride)
-        skips, latent = self.encode(x)
+        skips, coarse = self.encode(x)
         skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.prompts, strict=True)]
-        return (x + self.decode(skips, latent))[..., :height, :width]
+        return (x + self.decode(skips, coarse))[..., :height, :width]
 
     def restore_tile(self, x: Tensor, prompts: ImagePrompts, top: int, left: int) -> Tensor:
         """Restore a tile, 1×3×h×w at a multiple of ``stride`` in the image, with the image's prompts."""
         height, width = x.shape[-2:]
         x = pad_to_stride(x, self.stride)
-        skips, latent = self.encode(x)
-        for level, (skip, shared) in enumerate(zip(self.prompts, prompts.skips, strict=True)):
-            if isinstance(skip, PromptedSkip) and shared is not None:
-                feature = skips[level]
-                placed = shared.universal_at(top >> level, left >> level, feature)
-                _, _, value = skip.project_pair(feature, placed)
-                skips[level] = skip.modulate(feature, shared.attention, value)
-        return (x + self.decode(skips, latent))[..., :height, :width]
+        shared = [prompts.skips[level] for level in self.prompted_skips]
+        placed, attention = [], []
+        for level, prompt in zip(self.prompted_skips, shared, strict=True):
+            assert prompt is not None
+            placed.append(prompt.universal_at(top >> level, left >> level, x.shape, level))
+            attention.append(prompt.attention)
+        return self.prompted_by(x, placed, attention)[..., :height, :width]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Z of the prompted skips, of a padded input."""
+        skips, _ = self.encode(x)
+        return [skips[level] for level in self.prompted_skips]
+
+    def queries_keys(
+        self, features: Sequence[Tensor], placed: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Query and key of each prompted skip, 1×c×h'×w', from its Z and U resized to that (float32)."""
+        return [
+            skip.query_key(feature, skip.guide(prompt.to(feature.dtype)))
+            for skip, feature, prompt in zip(self.prompted_skips.values(), features, placed, strict=True)
+        ]
+
+    def prompted_by(self, x: Tensor, placed: Sequence[Tensor], attention: Sequence[Tensor]) -> Tensor:
+        """Restore a padded input with what others found for its prompted skips, one of each for each of them.
+
+        Args:
+            x: 1×3×h×w, sides multiples of ``stride``.
+            placed: U resized to Z's resolution, 1×c×h'×w', float32.
+            attention: 1×heads×c/heads×c/heads.
+        """
+        skips, coarse = self.encode(x)
+        for (level, skip), prompt, map_ in zip(self.prompted_skips.items(), placed, attention, strict=True):
+            feature = skips[level]
+            skips[level] = skip.modulate(feature, map_, skip.guide(prompt.to(feature.dtype)))
+        return x + self.decode(skips, coarse)
+
+    @property
+    def prompted_skips(self) -> dict[int, PromptedSkip]:
+        """Level → skip, of the skips that carry PIP."""
+        return {level: skip for level, skip in enumerate(self.prompts) if isinstance(skip, PromptedSkip)}
 
     @property
     def prompted(self) -> bool:
         """Whether any skip carries PIP, so that tiles need the image's prompts."""
-        return any(isinstance(skip, PromptedSkip) for skip in self.prompts)
+        return bool(self.prompted_skips)
 
 
 @dataclass
@@ -89,13 +127,13 @@ class SharedPrompt:
     rows: Tensor
     columns: Tensor
 
-    def universal_at(self, top: int, left: int, feature: Tensor) -> Tensor:
-        """The part of the resized U that lies over a tile's feature, 1×c×h×w."""
-        height, width = feature.shape[-2:]
-        with torch.autocast(feature.device.type, enabled=False):
+    def universal_at(self, top: int, left: int, shape: torch.Size, level: int) -> Tensor:
+        """The part of the resized U that lies over a padded tile of this shape, 1×c×h×w in float32."""
+        height, width = (side >> level for side in shape[-2:])
+        with torch.autocast(self.universal.device.type, enabled=False):
             rows, columns = self.rows[top : top + height], self.columns[left : left + width]
             placed = rows @ self.universal.float() @ columns.T
-        return placed.to(feature.dtype).contiguous(memory_format=torch.channels_last)
+        return placed.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass
@@ -126,6 +164,8 @@ class PromptSurvey:
         self.width = width + -width % model.stride
         self.small: dict[int, Tensor] = {}
         self.sums: dict[int, list[Tensor]] = {}
+        self.kept: dict[tuple[int, int], list[Tensor]] = {}
+        self.kept_bytes = 0
         self.shared: dict[int, SharedPrompt] = {}
 
     def add_features(self, x: Tensor, top: int, left: int, core: tuple[int, int, int, int]) -> None:
@@ -136,17 +176,20 @@ class PromptSurvey:
             top, left: where it lies in the image, multiples of the stride.
             core: rows and columns (start, stop, start, stop) of the image that are the tile's own.
         """
-        for level, skip, feature in self._features(x):
+        features = self.model.features(pad_to_stride(x, self.model.stride))
+        for (level, skip), feature in zip(self.model.prompted_skips.items(), features, strict=True):
             y0, y1, x0, x1 = (edge >> level for edge in self._padded(core))
-            own = feature[
-                ..., y0 - (top >> level) : y1 - (top >> level), x0 - (left >> level) : x1 - (left >> level)
-            ]
+            own = feature[(..., *self._own(level, top, left, core))]
             s = skip.config.size
             with torch.autocast(feature.device.type, enabled=False):
                 rows = resize_matrix(self.height >> level, s, feature.device)[:, y0:y1]
                 columns = resize_matrix(self.width >> level, s, feature.device)[:, x0:x1]
                 part = rows @ own.float() @ columns.T
             self.small[level] = self.small[level] + part if level in self.small else part
+        size = sum(feature.nbytes for feature in features)
+        if self.kept_bytes + size <= KEPT_FEATURES:
+            self.kept[top, left] = features
+            self.kept_bytes += size
 
     def make_universal(self) -> None:
         """End of the first round: U of each prompted skip."""
@@ -165,16 +208,15 @@ class PromptSurvey:
 
     def add_products(self, x: Tensor, top: int, left: int, core: tuple[int, int, int, int]) -> None:
         """Second round: what a tile's core adds to the products of query and key; arguments as before."""
-        for level, skip, feature in self._features(x):
-            placed = self.shared[level].universal_at(top >> level, left >> level, feature)
-            query, key, _ = skip.project_pair(feature, placed)
-            y0, y1, x0, x1 = (edge >> level for edge in self._padded(core))
-            own = (
-                ...,
-                slice(y0 - (top >> level), y1 - (top >> level)),
-                slice(x0 - (left >> level), x1 - (left >> level)),
-            )
-            parts = channel_products(query[own], key[own], FEATURE_HEADS)
+        x = pad_to_stride(x, self.model.stride)
+        features = self.kept.pop((top, left), None) or self.model.features(x)
+        levels = list(self.model.prompted_skips)
+        placed = [
+            self.shared[level].universal_at(top >> level, left >> level, x.shape, level) for level in levels
+        ]
+        for level, pair in zip(levels, self.model.queries_keys(features, placed), strict=True):
+            query, key = (each[(..., *self._own(level, top, left, core))] for each in pair)
+            parts = channel_products(query, key, FEATURE_HEADS)
             before = self.sums.get(level)
             self.sums[level] = (
                 list(parts) if before is None else [a + b for a, b in zip(before, parts, strict=True)]
@@ -188,13 +230,13 @@ class PromptSurvey:
             self.shared[level].attention = skip.attention(*sums)
         return ImagePrompts([self.shared.get(level) for level in range(len(self.model.prompts))])
 
-    def _features(self, x: Tensor) -> list[tuple[int, PromptedSkip, Tensor]]:
-        skips, _ = self.model.encode(pad_to_stride(x, self.model.stride))
-        return [
-            (level, skip, skips[level])
-            for level, skip in enumerate(self.model.prompts)
-            if isinstance(skip, PromptedSkip)
-        ]
+    def _own(self, level: int, top: int, left: int, core: tuple[int, int, int, int]) -> tuple[slice, slice]:
+        """The rows and columns of a tile's feature at one level that are its core."""
+        y0, y1, x0, x1 = (edge >> level for edge in self._padded(core))
+        return (
+            slice(y0 - (top >> level), y1 - (top >> level)),
+            slice(x0 - (left >> level), x1 - (left >> level)),
+        )
 
     def _padded(self, core: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
         """The core with the padding beyond the image's end, which a whole image's features have too."""

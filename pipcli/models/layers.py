@@ -41,19 +41,19 @@ class GatedFeedForward(nn.Module):
         self.narrow = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = project_apart(x, self.widen, self.mix, 2)
+        gate, value = (project_part(x, self.widen, self.mix, index, 2) for index in range(2))
         out: Tensor = self.narrow(F.gelu(gate) * value)
         return out
 
 
-def project_apart(x: Tensor, mix: nn.Conv2d, spread: nn.Conv2d, parts: int) -> list[Tensor]:
-    """``spread(mix(x))``, 1×1 and depthwise 3×3 without biases, in equal parts of its channels.
+def project_part(x: Tensor, mix: nn.Conv2d, spread: nn.Conv2d, index: int, parts: int) -> Tensor:
+    """One of the equal parts of the channels of ``spread(mix(x))``, 1×1 and depthwise 3×3 without biases.
 
-    The same numbers as chunks of the whole output. But a chunk of a channels_last tensor has gaps between its
-    pixels, over which whatever follows is slow on a CPU: a gated feed-forward took half as long again.
+    The same numbers as a chunk of the whole output. But a chunk of a channels_last tensor has gaps between
+    its pixels, over which whatever follows is slow on a CPU: a gated feed-forward took half as long again.
     """
-    weights = zip(mix.weight.chunk(parts), spread.weight.chunk(parts), strict=True)
-    return [F.conv2d(F.conv2d(x, wide), deep, padding=1, groups=len(deep)) for wide, deep in weights]
+    wide, deep = mix.weight.chunk(parts)[index], spread.weight.chunk(parts)[index]
+    return F.conv2d(F.conv2d(x, wide), deep, padding=1, groups=deep.shape[0])
 
 
 def pad_to_stride(x: Tensor, stride: int) -> Tensor:

@@ -122,18 +122,18 @@ class NAFNet(RestorationModel):
         self.tail = nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The skips' features Z, full resolution first, and the middle's, for a padded input."""
+        """The skips' features Z, full resolution first, and what goes into the middle."""
         feature = self.head(x)
         skips: list[Tensor] = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             feature = blocks(feature)
             skips.append(feature)
             feature = down(feature)
-        return skips, self.middle(feature)
+        return skips, feature
 
-    def decode(self, skips: Sequence[Tensor], latent: Tensor) -> Tensor:
-        """The change to the image from the (prompted) skips and the middle's feature."""
-        feature = latent
+    def decode(self, skips: Sequence[Tensor], coarse: Tensor) -> Tensor:
+        """The change to the image from the (prompted) skips and what goes into the middle."""
+        feature = self.middle(coarse)
         for skip, up, blocks in zip(reversed(skips), reversed(self.up), reversed(self.decoder), strict=True):
             feature = blocks(up(feature) + skip)
         change: Tensor = self.tail(feature)

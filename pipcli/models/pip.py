@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipcli.models.layers import ChannelNorm, GatedFeedForward, project_apart
+from pipcli.models.layers import ChannelNorm, GatedFeedForward, project_part
 
 PROMPT_HEADS = 2
 FEATURE_HEADS = 4
@@ -112,12 +112,12 @@ class Projection(nn.Sequential):
             nn.Conv2d(out, out, 3, padding=1, groups=out, bias=False),
         )
 
-    def apart(self, x: Tensor, parts: int) -> list[Tensor]:
-        """The output in equal parts of its channels, as :func:`project_apart` makes them."""
+    def part(self, x: Tensor, index: int, parts: int) -> Tensor:
+        """One of the equal parts of the output's channels, as :func:`project_part` makes it."""
         mix, spread = self
         assert isinstance(mix, nn.Conv2d)
         assert isinstance(spread, nn.Conv2d)
-        return project_apart(x, mix, spread, parts)
+        return project_part(x, mix, spread, index, parts)
 
 
 class PromptToPrompt(nn.Module):
@@ -136,8 +136,9 @@ class PromptToPrompt(nn.Module):
 
     def forward(self, basic: Tensor, aware: Tensor) -> Tensor:
         """U before its resizing, B×c×s×s, from ``basic``, 1×c×s×s, and ``aware``, B×c×s×s."""
-        query = self.query(self.norm_basic(basic)).expand(len(aware), -1, -1, -1)
-        key, value = self.key_value.apart(self.norm_aware(aware), 2)
+        query = self.query(self.norm_basic(basic)).expand(aware.shape[0], -1, -1, -1)
+        guide = self.norm_aware(aware)
+        key, value = self.key_value.part(guide, 0, 2), self.key_value.part(guide, 1, 2)
         scores = cosine_scores(*channel_products(query, key, PROMPT_HEADS)) * self.temperature
         x = basic + self.project(apply_channel_attention(scores.softmax(-1), value))
         out: Tensor = x + self.feed_forward(self.norm(x))
@@ -189,9 +190,9 @@ class PromptedSkip(nn.Module):
         s = self.config.size
         universal = self.universal_prompt(_resize(feature, s, s), omega)
         height, width = feature.shape[-2:]
-        query, key, value = self.project_pair(feature, _resize(universal, height, width))
-        attention = self.attention(*channel_products(query, key, FEATURE_HEADS))
-        return self.modulate(feature, attention, value)
+        guide = self.guide(_resize(universal, height, width))
+        attention = self.attention(*channel_products(*self.query_key(feature, guide), FEATURE_HEADS))
+        return self.modulate(feature, attention, guide)
 
     def universal_prompt(self, feature: Tensor, omega: Tensor) -> Tensor:
         """U at its own size, B×c×s×s, from ω and the whole image's feature resized to B×C×s×s."""
@@ -211,11 +212,15 @@ class PromptedSkip(nn.Module):
         universal: Tensor = self.prompt_to_prompt(basic, aware)
         return universal.to(feature.dtype)
 
-    def project_pair(self, feature: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query from Z; key and value from U resized to Z's resolution; each B×c×H×W."""
+    def guide(self, prompt: Tensor) -> Tensor:
+        """What key and value are taken from, B×c×H×W: U, resized to Z's resolution, smoothed and normed."""
+        guide: Tensor = self.norm_prompt(self.smooth(prompt))
+        return guide
+
+    def query_key(self, feature: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        """Query from Z, key from U's guide; each B×c×H×W."""
         query = self.query(_fit_channels(self.norm_feature(feature), self.config.channels))
-        key, value = self.key_value.apart(self.norm_prompt(self.smooth(prompt)), 2)
-        return query, key, value
+        return query, self.key_value.part(guide, 0, 2)
 
     def attention(self, products: Tensor, query_norms: Tensor, key_norms: Tensor) -> Tensor:
         """Attention of Eqs. 7–8, B×4×c/4×c/4, from :func:`channel_products` over the whole image.
@@ -233,8 +238,9 @@ class PromptedSkip(nn.Module):
         ]
         return torch.stack(maps).sum(0)
 
-    def modulate(self, feature: Tensor, attention: Tensor, value: Tensor) -> Tensor:
+    def modulate(self, feature: Tensor, attention: Tensor, guide: Tensor) -> Tensor:
         """Ẑ = y + GDFN(LN(y)) with y = Z + attention's output (Eq. 9)."""
+        value = self.key_value.part(guide, 1, 2)
         attended = self.project(apply_channel_attention(attention, value))
         c, channels = self.config.channels, self.feature_channels
         if c > channels:

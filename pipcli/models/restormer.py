@@ -98,7 +98,7 @@ class ChannelAttention(nn.Module):
         self.project = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.query_key_value.apart(x, 3)
+        query, key, value = (self.query_key_value.part(x, index, 3) for index in range(3))
         scores = cosine_scores(*channel_products(query, key, self.heads)) * self.temperature
         out: Tensor = self.project(apply_channel_attention(scores.softmax(-1), value))
         return out
@@ -161,18 +161,18 @@ class Restormer(RestorationModel):
         self.tail = nn.Conv2d(joined[0], 3, 3, padding=1, bias=False)
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The skips' features Z, full resolution first, and the latent's, for a padded input."""
+        """The skips' features Z, full resolution first, and what the latent is made from."""
         feature = self.head(x)
         skips: list[Tensor] = []
         for blocks, down in zip(self.encoder, self.down, strict=False):
             feature = blocks(feature)
             skips.append(feature)
             feature = down(feature)
-        return skips, self.encoder[-1](feature)
+        return skips, feature
 
-    def decode(self, skips: Sequence[Tensor], latent: Tensor) -> Tensor:
-        """The change to the image from the (prompted) skips and the latent's feature."""
-        feature = self.cut(latent)
+    def decode(self, skips: Sequence[Tensor], coarse: Tensor) -> Tensor:
+        """The change to the image from the (prompted) skips and what the latent is made from."""
+        feature = self.cut(self.encoder[-1](coarse))
         for skip, up, fuse, blocks in zip(
             reversed(skips), reversed(self.up), reversed(self.fuse), reversed(self.decoder), strict=True
         ):

@@ -96,18 +96,18 @@ class UNet(RestorationModel):
         nn.init.normal_(self.tail.weight, std=0.1 / (9 * widths[0]) ** 0.5)
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The skips' features Z, full resolution first, and the bottleneck's, for a padded input."""
+        """The skips' features Z, full resolution first, and what goes into the bottleneck."""
         feature = self.head(torch.cat([x, torch.ones_like(x[:, :1])], dim=1))
         skips: list[Tensor] = []
         for blocks, down in zip(self.encoder, self.down, strict=False):
             feature = blocks(feature)
             skips.append(feature)
             feature = down(feature)
-        return skips, self.encoder[-1](feature)
+        return skips, feature
 
-    def decode(self, skips: Sequence[Tensor], latent: Tensor) -> Tensor:
-        """The change to the image from the (prompted) skips and the bottleneck's feature."""
-        feature = latent
+    def decode(self, skips: Sequence[Tensor], coarse: Tensor) -> Tensor:
+        """The change to the image from the (prompted) skips and what goes into the bottleneck."""
+        feature = self.encoder[-1](coarse)
         for skip, up, blocks in zip(reversed(skips), reversed(self.up), reversed(self.decoder), strict=True):
             feature = blocks(up(feature) + skip)
         change: Tensor = self.tail(feature)
