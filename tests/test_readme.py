@@ -43,6 +43,14 @@ def test_commands_and_their_options_exist(line, capsys):
         assert option in text
 
 
+def test_every_command_says_in_one_line_what_it_does(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.split("Commands:\n")[1].splitlines()
+    assert len(lines) >= 10
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...") or len(line) > 80] == []
+
+
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make ")])
 def test_make_targets_exist(line):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

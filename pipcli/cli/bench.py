@@ -61,7 +61,10 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each model.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:
-    """Count parameters and multiplications, and time models on images of several sizes."""
+    """Count models' parameters and multiplications, and time them.
+
+    On images of several sizes.
+    """
     if runs < 0 or warmup < 0:
         raise UsageError("--runs and --warmup must be at least 0")
     sizes = [_parse_size(text) for text in size or SIZES] if runs else []

@@ -88,7 +88,8 @@ def asked(
             raise UsageError(f"{option} is for --task auto, where the classifier decides")
     if omega is not None:
         return Asked(omega, (parse_omega(omega),))
-    return Asked(task or AUTO, parse_passes(task or AUTO))
+    label = AUTO if task is None else task
+    return Asked(label, parse_passes(label))
 
 
 def check_threshold(threshold: float | None) -> None:

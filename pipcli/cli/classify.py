@@ -104,7 +104,10 @@ def classify(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:
-    """Tell what ails images: noise, rain, haze, blur, low light, several of these, or nothing."""
+    """Tell what ails images.
+
+    Noise, rain, haze, blur, low light, several of these, or nothing.
+    """
     context.with_resource(terminated_like_interrupted())
     words = paths or []
     check_threshold(threshold)

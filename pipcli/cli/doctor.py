@@ -128,7 +128,10 @@ class Report:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for bug reports.")] = False,
 ) -> None:
-    """Show what is installed, try what of it works here, and restore a tiny picture on every device."""
+    """Show what is installed, and try what of it works here.
+
+    A tiny picture is restored on every device.
+    """
     report, code = _examine()
     print(json.dumps(asdict(report), indent=1) if as_json else _as_text(report))
     for problem in report.problems:

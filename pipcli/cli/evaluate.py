@@ -167,7 +167,11 @@ def evaluate(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:
-    """Measure models on benchmarks, the right degradation weights given, beside what others published."""
+    """Measure models on benchmarks.
+
+    They are given the right degradation weights, or with --auto those that a classifier finds, and stand
+    beside what others published.
+    """
     _require_one(
         {
             "--dataset": dataset,

@@ -53,14 +53,17 @@ def explain(
         str, typer.Option(help="A name that `pipcli models` lists, or a .safetensors file.")
     ] = DEFAULT_MODEL,
     classifier: Annotated[
-        str, typer.Option(help="The classifier: a name that `pipcli models` lists, or a .safetensors file.")
+        str, typer.Option(metavar="NAME", help="Another classifier, such as a .safetensors file.")
     ] = DEFAULT_CLASSIFIER,
     device: DeviceOption = DeviceName.AUTO,
     precision: PrecisionOption = PrecisionName.AUTO,
     tile: TileOption = 512,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it is there.")] = False,
 ) -> None:
-    """Show what the prompts do: one image restored under each omega, or the prompts of a folder's images."""
+    """Show what the prompts do.
+
+    One image, restored for each degradation; or a folder, how its images' prompts lie.
+    """
     from pipcli.batch.plan import require_writable
     from pipcli.images.atomic import write_bytes
     from pipcli.images.naming import shown

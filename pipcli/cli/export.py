@@ -56,7 +56,10 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a model for other programs, and prove the file against the model; 8 if they differ."""
+    """Write a model for other programs.
+
+    The file is proved against the model; the exit code is 8 if they differ.
+    """
     size = None if static is None else _parse_size(static)
     path = Path(target)
     word = format.value if format is not None else path.suffix.lower().removeprefix(".")
