@@ -14,9 +14,15 @@ from pipcli.inference.device import (
     choose_precision,
     computing_in,
     supports,
+    usual_batch,
 )
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "batch"), [("cpu", 1), ("mps", 1), ("cuda", 4)])
+def test_the_usual_batch_follows_from_the_device_alone(name, batch):
+    assert usual_batch(torch.device(name)) == batch
 
 
 @pytest.fixture

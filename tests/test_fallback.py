@@ -18,7 +18,7 @@ from pipcli.errors import DeviceMemoryError, ImageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
-from pipcli.inference.fallback import with_less
+from pipcli.inference.fallback import _copy_on_cpu, with_less
 from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
 
@@ -149,6 +149,20 @@ def test_the_cpu_comes_last_and_only_where_it_is_allowed():
     assert len(steps) == 3
     assert steps[-1].startswith("out of memory on meta, begun again on the CPU in ")
     assert restorer.device.type == "meta"
+
+
+def test_the_copy_on_the_cpu_takes_nothing_of_the_device(monkeypatch):
+    model = randomised(UNet, UNetConfig(widths=(8, 12), blocks=(1, 1), prompts=(PromptConfig(8, 8),)))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    # What copies a parameter on its own device.
+    monkeypatch.setattr(nn.Parameter, "__deepcopy__", lambda *_: pytest.fail("copied on the device"))
+    copied = _copy_on_cpu(model)
+    monkeypatch.undo()
+    x, omega = torch.rand(1, 3, 24, 16), torch.eye(5)[:1]
+    with torch.inference_mode():
+        assert torch.equal(copied(x, omega), model(x, omega))
+    assert not {id(p) for p in copied.parameters()} & {id(p) for p in model.parameters()}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in copied.state_dict().items())
 
 
 def test_other_errors_are_not_steps():

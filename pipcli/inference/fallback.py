@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from pipcli.errors import DeviceMemoryError
 from pipcli.inference.device import choose_precision
@@ -72,9 +73,17 @@ def _next(attempt: Restorer, asked: Restorer, side: int, allow_cpu: bool) -> tup
         ), f"in batches of {attempt.batch}, begun again in batches of {batch}"
     if allow_cpu and attempt.device != _CPU:
         precision = choose_precision("auto", _CPU)
-        on_cpu = Restorer(copy.deepcopy(attempt.model), _CPU, precision, asked.tiling.tile, asked.batch)
+        on_cpu = Restorer(_copy_on_cpu(attempt.model), _CPU, precision, asked.tiling.tile, asked.batch)
         return on_cpu, f"on {attempt.device.type}, begun again on the CPU in {precision}"
     return None
+
+
+def _copy_on_cpu(model: nn.Module) -> nn.Module:
+    """A copy for which the device, which is full, has to hold nothing."""
+    copies: dict[int, Any] = {id(buffer): buffer.cpu() for buffer in model.buffers()}
+    for parameter in model.parameters():
+        copies[id(parameter)] = nn.Parameter(parameter.detach().cpu(), parameter.requires_grad)
+    return copy.deepcopy(model, copies)
 
 
 def _used(restorer: Restorer, side: int) -> int:
