@@ -50,7 +50,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, times: tuple[int, int
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{shown(target)}: cannot be written: {reason}") from error
@@ -123,7 +123,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the folder's entries to the disk, where the system can (Windows and some mounts cannot)."""
     if os.name == "nt":
         return

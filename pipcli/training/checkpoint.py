@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pipcli.errors import ModelError
+from pipcli.images.atomic import sync_folder, write_bytes
 
 SHARD_BYTES = 14_000_000
 """Files stay below 15 MB, so that every store and transfer takes them."""
@@ -25,6 +26,9 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
     Args:
         tensors: by name; a tensor larger than a shard has a shard to itself.
         state: plain JSON values: step, minutes, best figure.
+
+    Raises:
+        OutputError: it cannot be written; the older one stays.
     """
     temporary, final, old = (
         folder / name for name in (".checkpoint.tmp", "checkpoint", ".checkpoint.old.tmp")
@@ -35,16 +39,17 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
     shards = size = 0
     for name, tensor in tensors.items():
         if shard and size + tensor.nbytes > SHARD_BYTES:
-            (temporary / f"{shards:03}.safetensors").write_bytes(save(shard))
+            write_bytes(temporary / f"{shards:03}.safetensors", save(shard))
             shards, size, shard = shards + 1, 0, {}
         shard[name] = tensor.detach().cpu().contiguous()
         size += tensor.nbytes
-    (temporary / f"{shards:03}.safetensors").write_bytes(save(shard))
-    (temporary / "state.json").write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
+    write_bytes(temporary / f"{shards:03}.safetensors", save(shard))
+    write_bytes(temporary / "state.json", json.dumps(dict(state), indent=1).encode())
     if final.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(final, old)
     os.replace(temporary, final)
+    sync_folder(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
