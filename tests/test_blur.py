@@ -91,6 +91,11 @@ def test_disks_and_gaussians_have_their_size() -> None:
     assert moments(turned)[1] == pytest.approx(9.0, rel=0.01)
 
 
+def test_radii_may_be_whole_numbers() -> None:
+    whole = disk_kernels(torch.tensor([2, 5]), 15)
+    torch.testing.assert_close(whole, disk_kernels(torch.tensor([2.0, 5.0]), 15))
+
+
 @pytest.mark.parametrize("size", [(24, 31), (40, 40), (9, 33)])
 def test_blur_is_scipys_convolution_of_linear_light(size: tuple[int, int]) -> None:
     generator = seeded(1)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pipcli.synthesis.draws import (
     Interval,
-    check_chance,
-    check_interval,
+    check_ranges,
     coin,
     log_uniform,
     normal,
@@ -53,12 +52,16 @@ class BlurRanges:
     still_chance: float = 0.3
 
     def __post_init__(self) -> None:
-        check_interval("shake_length", self.shake_length, 1.0, 90.0)
-        check_interval("line_length", self.line_length, 1.0, 90.0)
-        check_interval("radius", self.radius, 0.1, 40.0)
-        check_interval("sigma", self.sigma, 0.1, 20.0)
-        for name in ("shake_chance", "line_chance", "disk_chance", "varying_chance", "still_chance"):
-            check_chance(name, getattr(self, name))
+        check_ranges(
+            self,
+            {
+                "shake_length": (1.0, 90.0),
+                "line_length": (1.0, 90.0),
+                "radius": (0.1, 40.0),
+                "sigma": (0.1, 20.0),
+            },
+            ("shake_chance", "line_chance", "disk_chance", "varying_chance", "still_chance"),
+        )
         if self.shake_chance + self.line_chance + self.disk_chance > 1.0:
             raise ValueError("shake_chance, line_chance and disk_chance together are above 1")
 
@@ -96,7 +99,8 @@ def path_kernels(points: Tensor, size: int) -> Tensor:
 
 def disk_kernels(radius: Tensor, size: int) -> Tensor:
     """Kernels of defocus B×1×size×size: disks of the radii B, in pixels, with an edge one pixel soft."""
-    reach = torch.arange(size, device=radius.device, dtype=radius.dtype) - size // 2
+    # Not of the radii's type: these may be whole numbers.
+    reach = torch.arange(size, device=radius.device, dtype=torch.float32) - size // 2
     distance = torch.hypot(reach[:, None], reach[None, :])
     disk = (radius[:, None, None, None] + 0.5 - distance).clamp(0, 1)
     return disk / disk.sum(dim=(-2, -1), keepdim=True)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from pipcli.synthesis.draws import (
     Interval,
-    check_chance,
-    check_interval,
+    check_ranges,
     coin,
     log_uniform,
     normal,
@@ -65,14 +64,18 @@ class CtNoiseRanges:
     swing: float = 0.4
 
     def __post_init__(self) -> None:
-        check_interval("sigma", self.sigma, 0.1, 255.0)
-        for name in ("across", "down"):
-            check_interval(name, getattr(self, name), 0.0, 0.95)
-        check_interval("ramp", self.ramp, 0.0, 0.5)
-        check_interval("streaks", self.streaks, 0.0, 1.0)
-        check_interval("length", self.length, 0.5, 64.0)
-        for name in ("turned_chance", "ramp_chance", "white_chance", "streaky_chance", "uneven_chance"):
-            check_chance(name, getattr(self, name))
+        check_ranges(
+            self,
+            {
+                "sigma": (0.1, 255.0),
+                "across": (0.0, 0.95),
+                "down": (0.0, 0.95),
+                "ramp": (0.0, 0.5),
+                "streaks": (0.0, 1.0),
+                "length": (0.5, 64.0),
+            },
+            ("turned_chance", "ramp_chance", "white_chance", "streaky_chance", "uneven_chance"),
+        )
         if self.white_chance + self.streaky_chance > 1.0:
             raise ValueError("white_chance and streaky_chance together are above 1")
         if not 0.0 <= self.swing < 1.0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,23 @@ from torch import Tensor
 
 Interval = tuple[float, float]
 """Lowest and highest value of something drawn; equal ends fix it."""
+
+
+def check_ranges(ranges: object, bounds: Mapping[str, Interval], chances: Sequence[str] = ()) -> None:
+    """Check fields of what is drawn from: intervals against their bounds, and probabilities.
+
+    Args:
+        ranges: whose fields.
+        bounds: name of an interval's field → lowest and highest value that may stand in it.
+        chances: names of the fields that are probabilities.
+
+    Raises:
+        ValueError: one does not fit; the text names it.
+    """
+    for name, (lowest, highest) in bounds.items():
+        check_interval(name, getattr(ranges, name), lowest, highest)
+    for name in chances:
+        check_chance(name, getattr(ranges, name))
 
 
 def check_interval(name: str, interval: Interval, lowest: float, highest: float) -> None:

@@ -12,8 +12,7 @@ from torch import Tensor
 from pipcli.synthesis.draws import (
     Interval,
     centred_grid,
-    check_chance,
-    check_interval,
+    check_ranges,
     coin,
     normal,
     smooth_field,
@@ -46,12 +45,17 @@ class HazeRanges:
     guided_chance: float = 0.7
 
     def __post_init__(self) -> None:
-        check_interval("beta", self.beta, 0.0, 10.0)
-        check_interval("near", self.near, 0.0, 10.0)
-        check_interval("far", self.far, 0.0, 10.0)
-        check_interval("view", self.view, 0.0, 1.0)
-        check_interval("airlight", self.airlight, 0.0, 1.0)
-        check_chance("guided_chance", self.guided_chance)
+        check_ranges(
+            self,
+            {
+                "beta": (0.0, 10.0),
+                "near": (0.0, 10.0),
+                "far": (0.0, 10.0),
+                "view": (0.0, 1.0),
+                "airlight": (0.0, 1.0),
+            },
+            ("guided_chance",),
+        )
         if self.near[1] > self.far[0]:
             raise ValueError(f"near {self.near} reaches beyond far {self.far}")
         if self.occluders < 0 or self.tint < 0:

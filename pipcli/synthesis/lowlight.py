@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipcli.synthesis.draws import Interval, check_interval, normal, uniform
+from pipcli.synthesis.draws import Interval, check_ranges, normal, uniform
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ class LowLightRanges:
     noise: Interval = (0.5, 3.0)
 
     def __post_init__(self) -> None:
-        check_interval("gamma", self.gamma, 0.5, 5.0)
-        check_interval("gain", self.gain, 0.01, 1.0)
-        check_interval("noise", self.noise, 0.0, 50.0)
+        check_ranges(self, {"gamma": (0.5, 5.0), "gain": (0.01, 1.0), "noise": (0.0, 50.0)})
         for name in ("gain_spread", "gain_tint", "gamma_tint"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 0")

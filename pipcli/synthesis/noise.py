@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipcli.synthesis.draws import Interval, check_chance, check_interval, coin, normal, uniform
+from pipcli.synthesis.draws import Interval, check_ranges, coin, normal, uniform
 
 # 8-bit values come back from float32 a hair below themselves; without this, truncation would take one off.
 _ROUNDING_GUARD = 1e-4
@@ -34,10 +34,11 @@ class NoiseRanges:
     eight_bit_chance: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("sigma", "shot", "read"):
-            check_interval(name, getattr(self, name), 0.0, 255.0)
-        for name in ("poisson_chance", "grey_chance", "eight_bit_chance"):
-            check_chance(name, getattr(self, name))
+        check_ranges(
+            self,
+            dict.fromkeys(("sigma", "shot", "read"), (0.0, 255.0)),
+            ("poisson_chance", "grey_chance", "eight_bit_chance"),
+        )
         if self.poisson_chance + self.grey_chance > 1.0:
             raise ValueError("poisson_chance and grey_chance together are above 1")
 

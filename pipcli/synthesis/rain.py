@@ -10,8 +10,7 @@ from torch import Tensor
 
 from pipcli.synthesis.draws import (
     Interval,
-    check_chance,
-    check_interval,
+    check_ranges,
     coin,
     log_uniform,
     normal,
@@ -55,15 +54,19 @@ class RainRanges:
     veil: Interval = (0.02, 0.12)
 
     def __post_init__(self) -> None:
-        check_interval("coverage", self.coverage, 1e-4, 0.9)
-        check_interval("brightness", self.brightness, 1.0, 255.0)
-        check_interval("mean", self.mean, 0.1, 255.0)
-        check_interval("length", self.length, 1.0, 1000.0)
-        check_interval("width", self.width, 0.5, 50.0)
-        check_interval("angle", self.angle, -90.0, 90.0)
-        check_interval("veil", self.veil, 0.0, 1.0)
-        for name in ("layer_chance", "screen_chance", "veil_chance"):
-            check_chance(name, getattr(self, name))
+        check_ranges(
+            self,
+            {
+                "coverage": (1e-4, 0.9),
+                "brightness": (1.0, 255.0),
+                "mean": (0.1, 255.0),
+                "length": (1.0, 1000.0),
+                "width": (0.5, 50.0),
+                "angle": (-90.0, 90.0),
+                "veil": (0.0, 1.0),
+            },
+            ("layer_chance", "screen_chance", "veil_chance"),
+        )
         if self.angle_spread < 0:
             raise ValueError(f"angle_spread is {self.angle_spread}: it must be at least 0")
 
