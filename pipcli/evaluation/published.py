@@ -60,18 +60,19 @@ def published_rows(benchmark: Benchmark) -> tuple[PublishedRow, ...]:
     return tuple(sorted(rows, key=lambda row: row.psnr))
 
 
-_Column = tuple[str, float | None]
+Column = tuple[str, float | None]
+"""Name of a set, and σ of the noise to add, of 255, or None."""
 _Figures = tuple[float | tuple[float, float] | None, ...]
 
-_THREE: tuple[_Column, ...] = (
+TABLE_1: tuple[Column, ...] = (
     ("CBSD68", 15),
     ("CBSD68", 25),
     ("CBSD68", 50),
     ("SOTS", None),
     ("Rain100L", None),
 )
-_FIVE: tuple[_Column, ...] = (*_THREE, ("GoPro", None), ("LOL", None))
-_UNSEEN: tuple[_Column, ...] = (
+TABLE_2: tuple[Column, ...] = (*TABLE_1, ("GoPro", None), ("LOL", None))
+TABLE_3: tuple[Column, ...] = (
     ("Urban100", 10),
     ("Urban100", 30),
     ("Urban100", 60),
@@ -79,9 +80,9 @@ _UNSEEN: tuple[_Column, ...] = (
     ("Rain100L", 25),
     ("SOTS", 25),
 )
-_REAL: tuple[_Column, ...] = (("SIDD", None), ("AAPM", 25))
-_COMPOSITE: tuple[_Column, ...] = (("Rain100L", 25), ("SOTS", 25))
-_NOISE: tuple[_Column, ...] = (("CBSD68", 15), ("CBSD68", 25), ("CBSD68", 50))
+_REAL: tuple[Column, ...] = (("SIDD", None), ("AAPM", 25))
+_COMPOSITE: tuple[Column, ...] = (("Rain100L", 25), ("SOTS", 25))
+_NOISE: tuple[Column, ...] = (("CBSD68", 15), ("CBSD68", 25), ("CBSD68", 50))
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _Table:
     source: str
     protocol: str
     tasks: int | None
-    columns: tuple[_Column, ...]
+    columns: tuple[Column, ...]
     rows: Sequence[tuple[str, _Figures]]
 
 
@@ -102,7 +103,7 @@ _TABLES: tuple[_Table, ...] = (
         f"{_PIP}, Table 1",
         "airnet",
         3,
-        _THREE,
+        TABLE_1,
         (
             ("BRDNet", ((32.26, 0.898), (29.76, 0.836), (26.34, 0.836), (23.23, 0.895), (27.42, 0.895))),
             ("LPNet", ((26.47, 0.778), (24.77, 0.748), (21.26, 0.552), (20.84, 0.828), (24.88, 0.784))),
@@ -121,15 +122,15 @@ _TABLES: tuple[_Table, ...] = (
         "Wu et al. (DPPD), IEEE TIP 2025",
         "airnet",
         3,
-        _THREE,
+        TABLE_1,
         (("DPPD", (34.12, 31.80, 28.17, 31.10, 37.74)),),
     ),
-    _Table("M²IR, 2026", "airnet", 3, _THREE, (("M²IR", (34.23, 31.59, 28.33, 32.63, 39.36)),)),
+    _Table("M²IR, 2026", "airnet", 3, TABLE_1, (("M²IR", (34.23, 31.59, 28.33, 32.63, 39.36)),)),
     _Table(
         f"{_PIP}, Table 2",
         "airnet",
         5,
-        _FIVE,
+        TABLE_2,
         (
             (
                 "Restormer",
@@ -198,21 +199,21 @@ _TABLES: tuple[_Table, ...] = (
         "Wu et al. (DPPD), IEEE TIP 2025",
         "airnet",
         5,
-        _FIVE,
+        TABLE_2,
         (("DPPD", (None, 31.33, None, 30.31, 37.32, 28.74, 22.73)),),
     ),
     _Table(
         "Hu et al. (MaskDCPT), 2025",
         "airnet",
         5,
-        _FIVE,
+        TABLE_2,
         (("MaskDCPT-NAFNet", (None, 31.41, None, 31.40, 39.92, 31.40, 26.31)),),
     ),
     _Table(
         f"{_PIP}, Table 3",
         "airnet",
         3,
-        _UNSEEN,
+        TABLE_3,
         (
             (
                 "AirNet",

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pipcli.errors import UsageError
 from pipcli.evaluation.catalogue import find_dataset
 from pipcli.evaluation.protocols import DEFAULT_PROTOCOL, Protocol
+from pipcli.evaluation.published import TABLE_1, TABLE_2, TABLE_3, Column
 from pipcli.evaluation.runner import Benchmark
 from pipcli.reports.benchmark import Average
-
-Entry = tuple[str, float | None]
-"""Name of a set, and σ of the noise to add, of 255, or None."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,11 @@ class Suite:
 
     name: str
     about: str
-    entries: tuple[Entry, ...]
+    entries: tuple[Column, ...]
     averages: tuple[str, ...] = ()
 
 
-_THREE: tuple[Entry, ...] = (
+_THREE: tuple[Column, ...] = (
     ("CBSD68", 15),
     ("CBSD68", 25),
     ("CBSD68", 50),
@@ -40,8 +38,8 @@ _THREE: tuple[Entry, ...] = (
     ("SOTS-indoor", None),
     ("Rain100L", None),
 )
-_FIVE: tuple[Entry, ...] = (*_THREE, ("GoPro", None), ("GoPro-like", None), ("LOL", None))
-_UNSEEN: tuple[Entry, ...] = (
+_FIVE: tuple[Column, ...] = (*_THREE, ("GoPro", None), ("GoPro-like", None), ("LOL", None))
+_UNSEEN: tuple[Column, ...] = (
     ("Urban100", 10),
     ("Urban100", 30),
     ("Urban100", 60),
@@ -52,30 +50,14 @@ _UNSEEN: tuple[Entry, ...] = (
     ("SIDD", None),
     ("AAPM", 25),
 )
-_COMPOSITE: tuple[Entry, ...] = (("Rain100L", 25), ("SOTS", 25), ("SOTS-indoor", 25))
+_COMPOSITE: tuple[Column, ...] = (("Rain100L", 25), ("SOTS", 25), ("SOTS-indoor", 25))
 
-_TABLE_1: tuple[Entry, ...] = (
-    ("CBSD68", 15),
-    ("CBSD68", 25),
-    ("CBSD68", 50),
-    ("SOTS", None),
-    ("Rain100L", None),
-)
-_TABLE_2: tuple[Entry, ...] = (*_TABLE_1, ("GoPro", None), ("LOL", None))
-_TABLE_3: tuple[Entry, ...] = (
-    ("Urban100", 10),
-    ("Urban100", 30),
-    ("Urban100", 60),
-    ("Rain100H", None),
-    ("Rain100L", 25),
-    ("SOTS", 25),
-)
-_AVERAGES: Mapping[str, tuple[Entry, ...]] = {
-    "Table 1": _TABLE_1,
-    "Table 2": _TABLE_2,
+_AVERAGES: Mapping[str, tuple[Column, ...]] = {
+    "Table 1": TABLE_1,
+    "Table 2": TABLE_2,
     # So do most papers after it count five tasks.
-    "Table 2, σ 25 alone": tuple(entry for entry in _TABLE_2 if entry[1] in (25, None)),
-    "Table 3": _TABLE_3,
+    "Table 2, σ 25 alone": tuple(entry for entry in TABLE_2 if entry[1] in (25, None)),
+    "Table 3": TABLE_3,
 }
 
 SUITES: Mapping[str, Suite] = {
@@ -112,7 +94,7 @@ def suite_averages(name: str, protocol: Protocol) -> tuple[Average, ...]:
     )
 
 
-def _benchmarks(entries: Sequence[Entry], protocol: Protocol) -> list[Benchmark]:
+def _benchmarks(entries: Sequence[Column], protocol: Protocol) -> list[Benchmark]:
     return [
         Benchmark(find_dataset(dataset), protocol, sigma)
         for dataset, sigma in entries
