@@ -65,8 +65,8 @@ def test_whole_pictures_are_shown_as_they_are_and_alike(tmp_path):
     _, held_out = load_photographs(tmp_path, torch.device("cpu"))
     maker = ExampleMaker(held_out, tuple(Degradation), ExampleShares(sides=(32, 48)), SynthesisRanges())
     views = make_views(maker, 32, 3)
-    # Two photos clean and in seven ways; two pairs; one stretch of frames; everything twice.
-    assert len(views.crops) == 2 * (2 * 8 + 2 * 2 + 2)
+    # Two photos clean and in eleven ways; two pairs; one stretch of frames; everything twice.
+    assert len(views.crops) == 2 * (2 * 12 + 2 * 2 + 2)
     assert {tuple(each.shape) for each in views.crops} == {(3, 3, 32, 32)}
     assert {each.dtype for each in views.overviews} == {torch.uint8}
     assert bool(views.sigma[1::2].isnan().all())

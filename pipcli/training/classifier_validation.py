@@ -7,6 +7,7 @@ size and stored as JPEG.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +20,6 @@ from pipcli.models.layers import pad_to_stride
 from pipcli.training.classifier_data import Example, ExampleMaker, Picture, as_jpeg, to_tensor, whole
 
 _SIZE, _QUALITY = (480, 360), 90
-_NOISES = 3
 _SEED = 20_000
 _THRESHOLD = 0.5
 
@@ -43,8 +43,18 @@ def make_views(maker: ExampleMaker, size: int, crops: int) -> Views:
     """The validation set of the maker's photographs; the same at every call."""
     maker.seed(_SEED)
     examples: list[Example] = []
-    for example in _examples(maker):
-        examples += [example, Example(_handled(example.picture), example.present)]
+    for clean, degraded in _degraded(maker):
+        handled = _handled(clean)
+        nothing = (0.0,) * len(maker.degradations)
+        examples += [Example(clean, nothing), Example(handled, nothing)]
+        for picture, kind, sigma in degraded:
+            present = tuple(float(each is kind) for each in maker.degradations)
+            as_is, alike = Example(picture, present, sigma), Example(_handled(picture), present)
+            # What shows in a picture may be gone when it was shrunk.
+            examples += [
+                replace(example, present=maker.visible(before, example, kind))
+                for before, example in ((clean, as_is), (handled, alike))
+            ]
     looks = [_look(to_tensor(example.picture), size, crops) for example in examples]
     return Views(
         [_stored(near) for near, _ in looks],
@@ -126,33 +136,20 @@ def _share(answers: Tensor) -> float:
     return float(answers.float().mean()) if len(answers) else math.nan
 
 
-def _examples(maker: ExampleMaker) -> list[Example]:
-    """Whole pictures of the maker's photographs, clean and with each degradation that it knows."""
+def _degraded(maker: ExampleMaker) -> Iterator[tuple[Picture, list[tuple[Picture, Degradation, float]]]]:
+    """Whole pictures of the maker's photographs, and each with the degradations that it knows, and sigma."""
     photographs, kinds = maker.photographs, maker.degradations
-
-    def labelled(picture: Picture, kind: Degradation | None, sigma: float = math.nan) -> Example:
-        return Example(picture, tuple(float(each is kind) for each in kinds), sigma)
-
-    examples = []
     for number in range(len(photographs.photos)):
         clean = whole(photographs.photos, number)
-        examples.append(labelled(clean, None))
-        for kind in kinds:
-            for _ in range(_NOISES if kind is Degradation.NOISE else 1):
-                picture, sigma = maker.degraded(clean, kind)
-                example = labelled(picture, kind, sigma)
-                examples.append(replace(example, present=maker.visible(clean, example, kind)))
+        draws = [kind for kind in kinds for _ in range(3 if kind is Degradation.NOISE else 2)]
+        made = [(maker.degraded(clean, kind), kind) for kind in draws]
+        yield clean, [(picture, kind, sigma) for (picture, sigma), kind in made]
     for number in range(len(photographs.low)):
-        examples.append(labelled(whole(photographs.high, number), None))
-        if Degradation.LOWLIGHT in kinds:
-            examples.append(labelled(whole(photographs.low, number), Degradation.LOWLIGHT))
+        low = (whole(photographs.low, number), Degradation.LOWLIGHT, math.nan)
+        yield whole(photographs.high, number), [low] if Degradation.LOWLIGHT in kinds else []
     for start in photographs.first_frames.tolist():
         sharp, blurred = maker.blurred_frames(start)
-        examples.append(labelled(sharp, None))
-        if Degradation.BLUR in kinds:
-            example = labelled(blurred, Degradation.BLUR)
-            examples.append(replace(example, present=maker.visible(sharp, example, Degradation.BLUR)))
-    return examples
+        yield sharp, [(blurred, Degradation.BLUR, math.nan)] if Degradation.BLUR in kinds else []
 
 
 def _handled(picture: Picture) -> Picture:
