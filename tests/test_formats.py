@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from pictures import P3
 from PIL import Image as PillowImage
 from PIL import ImageCms
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.images import FORMATS, Image, Metadata, decode_image, encode_image
-from pipcli.images.colour import colours_of, profile_of
+from pipcli.images.colour import colours_of
 from pipcli.images.formats import format_named, format_of_content, format_of_name
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
 
-P3 = profile_of((0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290), None)
 EXACT = {
     "PNG": (8, 16),
     "TIFF": (8, 16, 32),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+from pictures import smooth
 from PIL import Image as PillowImage
 from PIL import ImageOps, IptcImagePlugin
 from profiles import grey_ink_profile
@@ -19,13 +20,6 @@ from pipcli.images.image import TiffCoding
 
 PROFILE = profile_of(SRGB_PRIMARIES, 1.8)
 RNG = np.random.default_rng(7)
-
-
-def smooth(dtype: str, channels: int) -> np.ndarray:
-    y, x = np.mgrid[:40, :56]
-    planes = np.stack([(y + (c + 1) * x) % 251 / 250 for c in range(channels)], axis=2)
-    peak = 1 if dtype == "float32" else np.iinfo(dtype).max
-    return (planes * peak).astype(dtype)
 
 
 def written(array: np.ndarray, **options: object) -> bytes:

@@ -131,7 +131,7 @@ def encode_jpeg2000(image: Image) -> bytes:
 
 
 def _decibels(quality: int | None) -> int:
-    """Quality 1 to 100 as a peak signal-to-noise ratio: 95 is the usual one, 100 nearly without loss."""
+    """Quality 1 to 100 as a peak signal-to-noise ratio; 95 is the usual one."""
     return DECIBELS if quality is None else 25 + round(quality * (DECIBELS - 25) / 95)
 
 

@@ -36,6 +36,7 @@ from pipcli.images.inks import INKS_NOTE, srgb_of_inks
 from pipcli.images.jpeg import check_whole, quality_of_stream
 from pipcli.images.limits import check_size
 from pipcli.images.photoshop import iptc_of, without_thumbnails
+from pipcli.images.samples import widened
 
 if TYPE_CHECKING:
     from tifffile import TiffPage, TiffWriter
@@ -421,8 +422,7 @@ def _planes(page: TiffPage) -> tuple[Array, bool, tuple[str, ...]]:
         if not np.isfinite(planes).all():
             raise ImageError("is a TIFF with pixels that are no finite numbers")
     elif bits not in (8, 16):
-        stored = np.uint8 if bits < 8 else np.uint16
-        planes = np.rint(planes.astype(np.float64) * (np.iinfo(stored).max / (2**bits - 1))).astype(stored)
+        planes = widened(planes, bits)
         notes = (f"{bits} bits a channel read as {8 if bits < 8 else 16}",) if bits > 1 else ()
     has_alpha = page.samplesperpixel in (2, 4)
     if page.photometric == _WHITE_IS_ZERO:
