@@ -95,11 +95,11 @@ def save_weights(
         name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()
     }
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(save(tensors, metadata={"pipcli": json.dumps(record, ensure_ascii=False)}))
-    # safetensors writes for the owner's eyes only; weights are for whoever may read the folder.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
+    # Not safetensors' own writing, whose files are for their owner's eyes only.
+    with temporary.open("wb") as file:
+        file.write(save(tensors, metadata={"pipcli": json.dumps(record, ensure_ascii=False)}))
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
