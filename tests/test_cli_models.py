@@ -11,6 +11,8 @@ import torch
 from pipcli.cli import main
 from pipcli.models import zoo
 from pipcli.models.checkpoint import save_weights
+from pipcli.models.classifier import Classifier, ClassifierConfig
+from pipcli.models.classifier import Classifier, ClassifierConfig
 from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
 
@@ -33,6 +35,8 @@ def weights(model, tmp_path, monkeypatch):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entry = zoo.ZooEntry("unet", FILE, digest, "for tests")
     monkeypatch.setattr(zoo, "MODELS", {"small": entry})
+    monkeypatch.setattr(zoo, "CLASSIFIERS", {})
+    monkeypatch.setattr(zoo, "CLASSIFIERS", {})
     monkeypatch.setattr(zoo, "__file__", str(tmp_path / "package" / "models" / "zoo.py"))
     monkeypatch.delenv(zoo.WEIGHTS_VARIABLE, raising=False)
     return path
@@ -66,6 +70,21 @@ def test_lists_what_is_known_of_a_model(weights, model, listing):
         "verified": None,
         "problem": None,
     }
+
+
+def test_lists_what_is_known_of_a_classifier(weights, listing, monkeypatch):
+    config = ClassifierConfig(size=32, crops=2, widths=(8, 8), depth=1, features=8)
+    path = weights.with_name("classifier.safetensors")
+    save_weights(Classifier(config), path, {})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = zoo.ZooEntry("classifier", path.name, digest, "finds for tests")
+    monkeypatch.setattr(zoo, "CLASSIFIERS", {"finder": entry})
+    code, [_, found], err = listing("--verify")
+    assert (code, err) == (0, "")
+    assert (found["name"], found["summary"], found["path"]) == ("finder", "finds for tests", str(path))
+    assert (found["verified"], found["sha256"]) == (True, digest)
+    assert found["degradations"] == ["noise", "rain", "haze", "blur", "lowlight"]
+    assert found["parameters"] == sum(p.numel() for p in Classifier(config).parameters())
 
 
 def test_verify_accepts_what_is_whole_and_names_what_is_not(weights, listing):
@@ -112,6 +131,20 @@ def test_weights_of_ones_own_are_exempt_and_their_hash_is_recorded(weights, list
     assert entry["own"] is True
     assert entry["verified"] is None
     assert entry["sha256"] == hashlib.sha256(own.read_bytes()).hexdigest()
+
+
+def test_a_classifier_is_listed_and_verified_too(weights, listing, monkeypatch):
+    classifier = Classifier(ClassifierConfig(size=32, widths=(8, 8), depth=1, features=8))
+    path = weights.with_name("seer.safetensors")
+    save_weights(classifier, path, {})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(zoo, "CLASSIFIERS", {"seer": zoo.ZooEntry("classifier", path.name, digest, "sees")})
+    code, [_, entry], err = listing("--verify")
+    assert (code, err, entry["verified"], entry["architecture"]) == (0, "", True, "classifier")
+    assert entry["degradations"] == ["noise", "rain", "haze", "blur", "lowlight"]
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    code, [_, entry], _ = listing("--verify")
+    assert (code, entry["verified"]) == (5, False)
 
 
 def test_text_for_people_fits_80_columns(weights, capsys, tmp_path):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,20 +12,21 @@ from pipcli.cli.messages import complain
 from pipcli.errors import ModelError
 
 if TYPE_CHECKING:
-    from pipcli.degradations import Degradation
+    from pipcli.models.backbone import RestorationModel
+    from pipcli.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is known of one model of the table.
+    """What is known of one model or classifier of the tables.
 
     Attributes:
-        name: for ``--model``.
+        name: for ``--model``, of a classifier for ``--classifier``.
         summary: what it is for.
         architecture: word of its architecture.
         parameters: how many numbers were trained; None where there are no weights to count.
         bytes: size of the weights file; None where there is none.
-        degradations: what it can undo, in the order of ω.
+        degradations: what it can undo, in the order of ω; of a classifier, what it can find.
         path: the weights file; None where there is none.
         sha256: of the shipped file; of the file found where the user's own replaces that.
         own: the file is from $PIPCLI_WEIGHTS and exempt from the check.
@@ -54,10 +54,10 @@ def models(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each model.")] = False,
 ) -> None:
-    """List the models, what they undo, and where their weights lie."""
+    """List the models and classifiers, and where their weights lie."""
     from pipcli.models import zoo
 
-    listings = [describe(name, verify) for name in zoo.MODELS]
+    listings = [describe(name, verify) for name in (*zoo.MODELS, *zoo.CLASSIFIERS)]
     for listing in listings:
         print(json.dumps(asdict(listing)) if as_json else _as_text(listing))
     problems = [listing.problem for listing in listings if listing.problem is not None]
@@ -68,14 +68,21 @@ def models(
 
 
 def describe(name: str, verify: bool) -> Listing:
-    """What is known of a model of the table; with ``verify`` its hash is checked."""
+    """What is known of a model or classifier of the tables; with ``verify`` its hash is checked."""
     from pipcli.models import zoo
-    from pipcli.models.checkpoint import architecture_of, load_weights, sha256_of
+    from pipcli.models.checkpoint import (
+        architecture_of,
+        load_classifier_weights,
+        load_weights,
+        sha256_of,
+    )
 
-    entry = zoo.MODELS[name]
+    classifies = name in zoo.CLASSIFIERS
+    table = zoo.CLASSIFIERS if classifies else zoo.MODELS
+    entry = table[name]
     listing = Listing(name, entry.summary, entry.architecture, sha256=entry.sha256)
     try:
-        located = zoo.locate(name)
+        located = zoo.locate(name, table)
         own = located.expected_sha256 is None
         listing = replace(
             listing,
@@ -86,15 +93,22 @@ def describe(name: str, verify: bool) -> Listing:
             verified=False if verify and not own else None,
         )
         # The zoo's own loading is what checks the hash.
-        model = zoo.load_model(name) if verify else load_weights(located.path)
+        model: RestorationModel | Classifier
+        if classifies:
+            model = zoo.load_classifier(name) if verify else load_classifier_weights(located.path)
+        else:
+            model: RestorationModel | Classifier
+        if restores:
+            model = zoo.load_model(name) if verify else load_weights(located.path)
+        else:
+            model = zoo.load_classifier(name) if verify else load_classifier_weights(located.path)
     except ModelError as error:
         return replace(listing, problem=str(error))
-    degradations: Sequence[Degradation] = cast(Any, model).degradations
     return replace(
         listing,
         architecture=architecture_of(model),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        degradations=tuple(map(str, degradations)),
+        degradations=tuple(map(str, model.degradations)),
         verified=True if verify and not own else None,
     )
 
