@@ -12,7 +12,6 @@ from pipcli.cli import main
 from pipcli.models import zoo
 from pipcli.models.checkpoint import save_weights
 from pipcli.models.classifier import Classifier, ClassifierConfig
-from pipcli.models.classifier import Classifier, ClassifierConfig
 from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
 
@@ -35,7 +34,6 @@ def weights(model, tmp_path, monkeypatch):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entry = zoo.ZooEntry("unet", FILE, digest, "for tests")
     monkeypatch.setattr(zoo, "MODELS", {"small": entry})
-    monkeypatch.setattr(zoo, "CLASSIFIERS", {})
     monkeypatch.setattr(zoo, "CLASSIFIERS", {})
     monkeypatch.setattr(zoo, "__file__", str(tmp_path / "package" / "models" / "zoo.py"))
     monkeypatch.delenv(zoo.WEIGHTS_VARIABLE, raising=False)
@@ -133,7 +131,7 @@ def test_weights_of_ones_own_are_exempt_and_their_hash_is_recorded(weights, list
     assert entry["sha256"] == hashlib.sha256(own.read_bytes()).hexdigest()
 
 
-def test_a_classifier_is_listed_and_verified_too(weights, listing, monkeypatch):
+def test_a_classifier_is_verified_too(weights, listing, monkeypatch):
     classifier = Classifier(ClassifierConfig(size=32, widths=(8, 8), depth=1, features=8))
     path = weights.with_name("seer.safetensors")
     save_weights(classifier, path, {})

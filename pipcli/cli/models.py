@@ -97,11 +97,7 @@ def describe(name: str, verify: bool) -> Listing:
         if classifies:
             model = zoo.load_classifier(name) if verify else load_classifier_weights(located.path)
         else:
-            model: RestorationModel | Classifier
-        if restores:
             model = zoo.load_model(name) if verify else load_weights(located.path)
-        else:
-            model = zoo.load_classifier(name) if verify else load_classifier_weights(located.path)
     except ModelError as error:
         return replace(listing, problem=str(error))
     return replace(
