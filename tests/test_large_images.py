@@ -200,7 +200,7 @@ def test_which_statistics_restore_best(model, size, kind, degradation):
     omega = omega_vector({degradation: 1.0}, model.degradations)
     precision = choose_precision("auto", CPU)
     restorers = {"whole": Restorer(model, CPU, precision, tile=512)} | {
-        f"windows of {side}": with_windows(model, precision, side) for side in (176, 256, 512)
+        f"windows of {side}": with_windows(model, precision, side) for side in (176, 512)
     }
     figures = {"input": psnr(clean, image.pixels, 1)}
     for name, restorer in restorers.items():

@@ -70,6 +70,13 @@ def test_a_limit_is_shared_out():
     assert demand.of(batched.tile, 2) <= 40 * MIB < demand.of(batched.tile + 8, 2)
 
 
+def test_what_another_engine_takes_is_not_known():
+    model = Wide()
+    model.engine = "abacus"
+    with pytest.raises(UsageError, match="--max-memory counts what torch takes, and abacus computes"):
+        share_out(Restorer(model, CPU, Precision.FP32), 2**32)
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_limit_too_low_is_refused_and_the_one_named_is_enough(batch):
     restorer = Restorer(Wide(), CPU, Precision.FP32, batch=batch)

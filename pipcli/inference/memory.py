@@ -76,8 +76,11 @@ def share_out(restorer: Restorer, limit: int) -> Shares:
     On CUDA the limit holds for the device's memory and for main memory, each by itself.
 
     Raises:
-        UsageError: it does not hold the smallest tile.
+        UsageError: it does not hold the smallest tile, or another engine than torch computes.
     """
+    engine = getattr(restorer.model, "engine", "torch")
+    if engine != "torch":
+        raise UsageError(f"--max-memory counts what torch takes, and {engine} computes: use --engine torch")
     demand, batch, tiling = demand_of(restorer), restorer.batch, restorer.tiling
     apart = restorer.device.type == "cuda"
     weights = sum(parameter.nbytes for parameter in restorer.model.parameters())
