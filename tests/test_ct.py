@@ -114,6 +114,25 @@ def test_methods_are_measured_on_every_slice(tmp_path):
     assert told[0].weights == {Degradation.NOISE: 1.0}
 
 
+def test_strength_is_the_share_of_the_change(tmp_path):
+    scans.save(tmp_path / "a", scans.scan(np.full((64, 64), 40.0)))
+
+    def flat(noisy, ailment):
+        return np.full_like(noisy, 240 / 500)
+
+    methods = [input_method(), Method("flat", flat, (Degradation.NOISE,))]
+    rmse = []
+    for strength in (0.0, 0.5, 1.0):
+        result = measure_ct(
+            tmp_path, ct_files(tmp_path), WINDOW, CtNoise(16.0), methods, print, lambda: False, strength
+        )
+        assert result.strength == strength
+        rmse.append(result.rows[1].mean("rmse"))
+    assert rmse[0] == pytest.approx(result.rows[0].mean("rmse"))
+    assert rmse[1] == pytest.approx(rmse[0] / 2, rel=0.05)
+    assert rmse[2] < rmse[0] / 5
+
+
 def test_means_that_jump_from_slice_to_slice_are_seen(tmp_path):
     # By name they come in another order than along z: 1, 3, 5, 2, 4.
     heights = {"1": 1, "2": 3, "3": 5, "4": 2, "5": 4}
@@ -141,7 +160,7 @@ def test_the_command(tmp_path, capsys):
     command = ["eval", "--dataset", f"ct:{root}", "--method", "nlm", "--device", "cpu"]
     assert main([*command, "--sigma", "25", "--quarter-dose", "--window=-200,300"]) == 3
     out, err = capsys.readouterr()
-    assert "white noise of 49 HU, window [-200, 300] HU, 2 slices" in out
+    assert "white noise of 49 HU, window [-200, 300] HU, strength 1, 2 slices" in out
     assert "correlated noise of 24 HU" in out
     assert "left alone, no axial CT images: 1" in out
     assert [line.split()[0] for line in out.splitlines() if line.startswith(("input", "nlm"))] == [
@@ -165,6 +184,7 @@ def test_the_command(tmp_path, capsys):
         ([], "needs noise"),
         (["--sigma", "0"], "it must be above 0"),
         (["--sigma", "25", "--window", "auto"], "another for each file"),
+        (["--sigma", "25", "--strength", "1.1"], "--strength is 1.1: it must be from 0 to 1"),
         (["--sigma", "25", "--window", "liver"], "unknown window"),
         (["--sigma", "25", "--out", "there"], "--out and --save-images are not for"),
         (["--sigma", "25", "--dataset", "CBSD68"], "cannot stand beside"),
@@ -180,4 +200,6 @@ def test_folders_without_ct_are_refused(tmp_path, capsys):
     assert main(["eval", "--dataset", f"ct:{tmp_path}", "--sigma", "25"]) == 2
     assert "holds no DICOM files" in capsys.readouterr().err
     assert main(["eval", "--dataset", "CBSD68", "--window", "lung"]) == 2
+    assert "go with --dataset ct:FOLDER" in capsys.readouterr().err
+    assert main(["eval", "--dataset", "CBSD68", "--strength", "0.5"]) == 2
     assert "go with --dataset ct:FOLDER" in capsys.readouterr().err

@@ -58,6 +58,7 @@ def run_ct(
     window: Window,
     noises: Sequence[CtNoise],
     methods: Sequence[Method],
+    strength: float,
     advance: Callable[[str], None],
     as_json: bool,
 ) -> int:
@@ -68,6 +69,7 @@ def run_ct(
         window: what is restored, in HU.
         noises: what is added, each for itself.
         methods: the input first.
+        strength: how much of what the methods change is added.
         advance: told of each file.
         as_json: a line of JSON for each folder and noise in place of a table.
     """
@@ -77,7 +79,7 @@ def run_ct(
     with deferred_interrupts("stopping after the slice in hand; once more stops at once") as stopping:
         for folder, names in found:
             for noise in noises:
-                result = measure_ct(folder, names, window, noise, methods, advance, stopping)
+                result = measure_ct(folder, names, window, noise, methods, advance, stopping, strength)
                 results.append(result)
                 _print(folder, result, as_json)
                 for problem in result.problems:
@@ -96,7 +98,10 @@ def _print(folder: Path, result: CtResult, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_record(folder, result)), flush=True)
         return
-    print(f"\n{folder}: {result.noise}, window {result.window} HU, {len(result.slices)} slices")
+    print(
+        f"\n{folder}: {result.noise}, window {result.window} HU, strength {result.strength:g}, "
+        f"{len(result.slices)} slices"
+    )
     if result.left_alone:
         print(f"left alone, no axial CT images: {result.left_alone}")
     width = max(len(row.method) for row in result.rows)
@@ -127,6 +132,7 @@ def _record(folder: Path, result: CtResult) -> dict[str, Any]:
         "noise_hu": round(result.noise.sigma, 3),
         "correlated": result.noise.correlated,
         "window": [result.window.low, result.window.high],
+        "strength": result.strength,
         "slices": list(result.slices),
         "left_alone": result.left_alone,
         "problems": list(result.problems),

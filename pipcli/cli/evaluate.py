@@ -108,6 +108,12 @@ def evaluate(
     quarter_dose: Annotated[
         bool, typer.Option("--quarter-dose", help="ct: noise of 24 HU, correlated as quarter dose's is.")
     ] = False,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1", help="ct: how much of what is changed is added; 1 else.", show_default=False
+        ),
+    ] = None,
     protocol: Annotated[
         str, typer.Option(help="airnet, restormer, y or nafnet: how inputs are made and outputs compared.")
     ] = "airnet",
@@ -191,8 +197,10 @@ def evaluate(
         raise UsageError("--classifier goes with --auto")
 
     of_ct = any(name.startswith(PREFIX) for name in dataset or [])
-    if not of_ct and (window is not None or quarter_dose):
-        raise UsageError(f"--window and --quarter-dose go with --dataset {PREFIX}FOLDER")
+    if not of_ct and (window is not None or quarter_dose or strength is not None):
+        raise UsageError(f"--window, --quarter-dose and --strength go with --dataset {PREFIX}FOLDER")
+    if strength is not None and not 0 <= strength <= 1:
+        raise UsageError(f"--strength is {strength}: it must be from 0 to 1")
     if of_ct and (out is not None or save_images is not None):
         raise UsageError(f"--out and --save-images are not for {PREFIX}FOLDER: it prints, or --json")
     if auto and (of_ct or suite == CLASSIFY):
@@ -211,7 +219,8 @@ def evaluate(
         if not quiet:
             say(f"{', '.join(each.name for each in methods)} on {where.type} in {how}")
         with _bar(sum(len(names) for _, names in found) * len(noises), quiet) as advance:
-            raise typer.Exit(run_ct(found, shown, noises, methods, advance, as_json))
+            share = 1.0 if strength is None else strength
+            raise typer.Exit(run_ct(found, shown, noises, methods, share, advance, as_json))
 
     from pipcli.evaluation.datasets import data_roots
 

@@ -140,6 +140,7 @@ class CtResult:
         rows: one a method, the noisy input first.
         problems: files that could not be read, a line each.
         left_alone: how many DICOM files are no axial CT images.
+        strength: how much of what the methods changed was added.
     """
 
     noise: CtNoise
@@ -148,6 +149,7 @@ class CtResult:
     rows: tuple[CtRow, ...]
     problems: tuple[str, ...] = ()
     left_alone: int = 0
+    strength: float = 1.0
 
 
 @dataclass
@@ -178,6 +180,7 @@ def measure_ct(
     methods: Sequence[Method],
     advance: Callable[[str], None],
     stopping: Callable[[], bool],
+    strength: float = 1.0,
 ) -> CtResult:
     """Measure methods on the CT slices of a folder, the first frame of each file.
 
@@ -189,6 +192,7 @@ def measure_ct(
         methods: those that remove noise; they are told its standard deviation.
         advance: told of each file when it is done.
         stopping: asked before each file; True ends the run there.
+        strength: how much of what a method changes is added, in [0, 1].
     """
     measured = {method.name: _Measured() for method in methods}
     problems: list[str] = []
@@ -205,14 +209,14 @@ def measure_ct(
             if isinstance(image, LeftAlone):
                 left_alone += 1
             else:
-                _measure_slice(image, name.as_posix(), window, noise, methods, measured)
+                _measure_slice(image, name.as_posix(), window, noise, methods, measured, strength)
                 slices.append(name.as_posix())
         advance(name.name)
     rows = tuple(
         CtRow(name, tuple(each.scores), each.seconds / max(1, len(each.scores)), jump(each.means))
         for name, each in measured.items()
     )
-    return CtResult(noise, window, tuple(slices), rows, tuple(problems), left_alone)
+    return CtResult(noise, window, tuple(slices), rows, tuple(problems), left_alone, strength)
 
 
 def _measure_slice(
@@ -222,6 +226,7 @@ def _measure_slice(
     noise: CtNoise,
     methods: Sequence[Method],
     measured: Mapping[str, _Measured],
+    strength: float,
 ) -> None:
     clean, padded = image.values(0), image.padded(0)
     noisy = np.where(padded, clean, np.rint(clean + noise.draw((clean.shape[0], clean.shape[1]), name)))
@@ -235,7 +240,9 @@ def _measure_slice(
             return method.restore(shown[..., None], ailment)[..., 0]
 
         start = time.perf_counter()
-        restored = noisy if method.name == INPUT else restore_values(noisy, padded, window, denoise)
+        restored = noisy
+        if method.name != INPUT:
+            restored = restore_values(noisy, padded, window, denoise, strength=strength)
         each = measured[method.name]
         each.seconds += time.perf_counter() - start
         each.scores.append(score_ct(clean, restored, padded, window))
