@@ -13,6 +13,7 @@ from pipcli.inference.engine import Restorer
 from pipcli.models.checkpoint import save_weights
 from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
+from pipcli.models.zoo import load_model
 
 
 class Small(nn.Module):
@@ -66,6 +67,16 @@ def test_the_cost_of_pip_is_that_of_the_paper(capsys):
     assert "pip-restormer over restormer: parameters +4.55 %" in " ".join(out.split())
     assert "in convolutions +2.77 %, MACs +9.74 %" in " ".join(out.split())
     assert "pip-restormer over restormer-carrier: parameters +12.92 %" in " ".join(out.split())
+
+
+def test_a_model_over_what_carries_its_prompts(capsys):
+    code = main(["bench", "--runs", "0", "--json", "--quiet", "--over", "pip-unet-carrier"])
+    assert code == 0
+    carrier, prompted = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (carrier["model"], prompted["model"]) == ("pip-unet-carrier", "pip-unet")
+    prompts = load_model("pip-unet").prompts
+    assert prompted["parameters"] - carrier["parameters"] == sum(p.numel() for p in prompts.parameters()) > 0
+    assert main(["bench", "--model", "unet-carrier"]) == 5
 
 
 def test_json_of_a_weights_file(tmp_path, capsys):

@@ -6,9 +6,9 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SIZES = ("256x256", "512x512", "4000x3000")
 WIDTH = 130
+CARRIER = "-carrier"
+"""What the name of a model is followed by in that of the network which carries its prompts."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ def bench(
             "--model",
             "--method",
             metavar="NAME,...",
-            help="Models, .safetensors files, or architectures as published, which need no weights: "
-            "restormer, restormer-carrier, pip-restormer, nafnet, pip-nafnet; commas between.",
+            help="Models, these without their prompts (pip-unet-carrier), .safetensors files, or "
+            "architectures as published, which need no weights: restormer, restormer-carrier, "
+            "pip-restormer, nafnet, pip-nafnet; commas between.",
             show_default=False,
         ),
     ] = None,
@@ -117,7 +120,7 @@ def _label(name: str) -> str:
 
 
 def _model(name: str) -> RestorationModel:
-    """A trained model, or an architecture in the numbers of its paper with weights as they start."""
+    """A trained model, or an architecture with weights as they start: a paper's, or a carrier's."""
     from pipcli.models import zoo
     from pipcli.models.nafnet import NAFNET, PIP_NAFNET, NAFNet
     from pipcli.models.restormer import PIP_RESTORMER, RESTORMER, RESTORMER_CARRIER, Restormer
@@ -135,6 +138,10 @@ def _model(name: str) -> RestorationModel:
             return NAFNet(NAFNET)
         case "pip-nafnet":
             return NAFNet(PIP_NAFNET)
+    if name.endswith(CARRIER) and name.removesuffix(CARRIER) in zoo.MODELS:
+        prompted: Any = zoo.load_model(name.removesuffix(CARRIER))  # which configuration, its class knows
+        bare = replace(prompted.config, prompts=(None,) * len(prompted.config.prompts))
+        return cast("RestorationModel", type(prompted)(bare))
     return zoo.load_model(name)
 
 
@@ -167,9 +174,9 @@ def _print_tables(results: Sequence[Bench], baselines: int, sizes: Sequence[tupl
     from rich.table import Table
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    table.add_column("model")
-    headings = ["parameters M", "in convolutions M", "GMAC at 256x256", "with attention"]
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, int(console.width >= WIDTH)))
+    table.add_column("model", no_wrap=True)
+    headings = ["M param.", "M conv.", "GMAC 256x256", "with attn."]
     for heading in headings + [f"{width}x{height} s" for width, height in sizes]:
         table.add_column(heading, justify="right")
     if sizes:
