@@ -23,9 +23,9 @@ from pipcli.inference.engine import Restorer
 
 MIB = 2**20
 
-PROGRAM = 512 * MIB
-"""What the process takes by itself: Python, PyTorch, codecs, weights. pip-unet: 285 MiB before the first
-image, and some 180 more that libraries keep once they have computed."""
+PROGRAM = 640 * MIB
+"""What the process takes by itself: Python, PyTorch, codecs, weights, and what allocators keep. With pip-unet
+some 300 MiB before the first image, 180 more once libraries have computed, and 120 over many tiles."""
 
 _SLACK = 1.3
 """What allocators and the convolutions' own buffers take beyond the tensors; measured with pip-unet."""
@@ -71,9 +71,10 @@ def demand_of(restorer: Restorer) -> Demand:
 
 
 def share_out(restorer: Restorer, limit: int) -> Shares:
-    """How a limit in bytes is kept: at most half of it for tiles, what is left for images.
+    """How a limit in bytes is kept: :data:`PROGRAM`, half of the rest for tiles, what is left for images.
 
-    On CUDA the limit holds for the device's memory and for main memory, each by itself.
+    On CUDA the limit holds for the device's memory and for main memory, each by itself: all of the one is for
+    weights and tiles, and all of the other but :data:`PROGRAM` for images.
 
     Raises:
         UsageError: it does not hold the smallest tile, or another engine than torch computes.
