@@ -150,7 +150,7 @@ def test_the_first_step_is_that_of_the_recipe(photo_folder, tmp_path, monkeypatc
     """Losses, their weights, clipping and AdamW, written out once more."""
     run = recipe(
         steps=1,
-        loss={"fft": 0.5, "decoupling": 0.01},
+        loss={"fft": 0.5, "decoupling": 0.01, "tasks": {"rain": 3.0, "blur": 0.5}},
         optimiser={
             "muon": False, "warmup": 4, "learning_rate": 0.02,
             "betas": [0.7, 0.9], "weight_decay": 4.0, "clip": 0.05,
@@ -172,9 +172,13 @@ def test_the_first_step_is_that_of_the_recipe(photo_folder, tmp_path, monkeypatc
     with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
         output = model(batch.inputs.to(memory_format=torch.channels_last), batch.omega)
     error = output.float() - batch.targets
-    spectrum = torch.fft.rfft2(error, norm="ortho")
-    frequencies = (spectrum.real.abs().mean() + spectrum.imag.abs().mean()) / 2
-    (error.abs().mean() + 0.5 * frequencies + 0.01 * decoupling_loss(model)).backward()
+    losses = []
+    for crop, weights in zip(error, batch.omega.tolist(), strict=True):
+        spectrum = torch.fft.rfft2(crop, norm="ortho")
+        frequencies = (spectrum.real.abs().mean() + spectrum.imag.abs().mean()) / 2
+        factor = sum(w * f for w, f in zip(weights, (1.0, 3.0, 1.0, 0.5, 1.0), strict=True))
+        losses.append(factor * (crop.abs().mean() + 0.5 * frequencies))
+    (sum(losses) / len(losses) + 0.01 * decoupling_loss(model)).backward()
     gradients = [parameter.grad for parameter in model.parameters()]
     norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
     assert norm > 0.05

@@ -12,16 +12,16 @@ def test_against_numpy():
     rng = np.random.default_rng(1)
     output, target = rng.random((2, 2, 3, 16, 24), dtype=np.float32)
     spectrum = np.fft.rfft2((output - target).astype(np.float64), norm="ortho")
-    expected = np.mean([np.abs(spectrum.real), np.abs(spectrum.imag)])
-    np.testing.assert_allclose(
-        fft_l1(torch.from_numpy(output), torch.from_numpy(target)).item(), expected, rtol=1e-5
-    )
+    expected = np.mean([np.abs(spectrum.real), np.abs(spectrum.imag)], axis=(0, 2, 3, 4))
+    losses = fft_l1(torch.from_numpy(output), torch.from_numpy(target))
+    assert losses.shape == (2,)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def test_weight_does_not_depend_on_the_size_of_the_crop():
     generator = torch.Generator().manual_seed(2)
     small, large = (torch.randn(8, 3, side, side, generator=generator) for side in (32, 128))
-    values = [fft_l1(noise, torch.zeros_like(noise)).item() for noise in (small, large)]
+    values = [fft_l1(noise, torch.zeros_like(noise)).mean().item() for noise in (small, large)]
     assert abs(values[0] / values[1] - 1) < 0.05
     # White noise of unit power has spectra of unit power, half of it in each of two normal parts.
     assert abs(values[1] / (2 / np.pi * 0.5) ** 0.5 - 1) < 0.05
@@ -29,7 +29,7 @@ def test_weight_does_not_depend_on_the_size_of_the_crop():
 
 def test_gradient_is_zero_and_finite_where_nothing_differs():
     output = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(3)).requires_grad_()
-    loss = fft_l1(output, output.detach().clone())
+    loss = fft_l1(output, output.detach().clone()).sum()
     loss.backward()
     assert loss.item() == 0
     assert output.grad is not None

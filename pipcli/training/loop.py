@@ -112,6 +112,8 @@ def train(
     photographs, held_out = load_photographs(data, device, largest, ct)
     batches = BatchMaker(photographs, model.degradations, recipe.data, SynthesisRanges())
     sets = make_validation(held_out, model.degradations) if rank == 0 else {}
+    tasks = [recipe.loss.tasks.get(degradation, 1.0) for degradation in model.degradations]
+    task_weights = torch.tensor(tasks, device=device)
 
     step, minutes_before, best = 0, 0.0, -math.inf
     if resume:
@@ -187,9 +189,10 @@ def train(
             with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
                 output = trained(inputs, batch.omega)
             output = output.float()
-            loss = (output - batch.targets).abs().mean()
+            losses = (output - batch.targets).abs().mean(dim=(1, 2, 3))
             if recipe.loss.fft:
-                loss = loss + recipe.loss.fft * fft_l1(output, batch.targets)
+                losses = losses + recipe.loss.fft * fft_l1(output, batch.targets)
+            loss = (losses * (batch.omega @ task_weights)).mean()
             if recipe.loss.decoupling:
                 loss = loss + recipe.loss.decoupling * decoupling_loss(model)
             model.zero_grad(set_to_none=True)

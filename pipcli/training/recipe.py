@@ -100,12 +100,20 @@ class DataShares:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """L1 has weight 1; beside it FFT-L1 (orthonormal transform) and L_ddl (Eq. 4)."""
+    """L1 has weight 1; beside it FFT-L1 (orthonormal transform) and L_ddl (Eq. 4).
+
+    Attributes:
+        tasks: factor on the losses of crops under a prompt; 1 for what is not named. The gradients of
+            the tasks differ tenfold in size, and small ones drown in the noise of large ones.
+    """
 
     fft: float = 1.0
     decoupling: float = 0.002
+    tasks: dict[Degradation, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for degradation, weight in self.tasks.items():
+            _check_positive(f"tasks.{degradation}", weight)
         _check_at_least("fft", self.fft, 0)
         _check_at_least("decoupling", self.decoupling, 0)
 
