@@ -1,0 +1,65 @@
+"""The shipped models on held-out images under every prompt: what removes what, and what it does to clean ones.
+
+The model cards have the matrix that this prints:
+
+    python -m pytest -m slow -s tests/test_matrix.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipcli.degradations import Degradation
+from pipcli.models.zoo import MODELS, load_model
+from pipcli.training.data import load_photographs
+from pipcli.training.validation import make_validation
+
+DATA = Path(__file__).parents[2] / "shared/data/train"
+CPU = torch.device("cpu")
+HARMLESS = (Degradation.NOISE, Degradation.RAIN, Degradation.HAZE, Degradation.BLUR)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not DATA.is_dir(), reason="the training photographs are not here"),
+]
+
+
+@pytest.fixture(scope="module")
+def sets():
+    _, held_out = load_photographs(DATA, CPU)
+    return make_validation(held_out, tuple(Degradation))
+
+
+@torch.inference_mode()
+def row(model, degraded, clean) -> dict[Degradation, float]:
+    """PSNR in dB of a set of images under each one-hot ω, in the order of the degradations."""
+    values = {}
+    for index, degradation in enumerate(model.degradations):
+        omega = torch.eye(len(model.degradations))[index : index + 1]
+        scores = []
+        for x, target in zip(degraded, clean, strict=True):
+            with torch.autocast("cpu", torch.bfloat16):
+                y = model(x[None].contiguous(memory_format=torch.channels_last), omega)
+            scores.append(-10 * (y[0].float().clamp(0, 1) - target).square().mean().log10().item())
+        values[degradation] = sum(scores) / len(scores)
+    return values
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_prompt_is_the_best_for_its_degradation(name, sets):
+    """Each row's best is its own prompt; what does no harm by nature leaves clean images recognisable."""
+    model = load_model(name).to(memory_format=torch.channels_last)
+    matrix = {kind: row(model, sets[kind].degraded, sets[kind].clean) for kind in map(str, Degradation)}
+    matrix["clean"] = row(model, sets["noise"].clean, sets["noise"].clean)
+    print(f"\n{name:10}" + "".join(f"{kind:>10}" for kind in map(str, Degradation)))
+    for kind, values in matrix.items():
+        print(f"{kind:10}" + "".join(f"{value:10.2f}" for value in values.values()))
+    for degradation in Degradation:
+        values = dict(matrix[str(degradation)])
+        own = values.pop(degradation)
+        assert own > max(values.values()), degradation
+    for degradation in HARMLESS:
+        assert matrix["clean"][degradation] > 20, degradation
