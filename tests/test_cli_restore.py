@@ -755,7 +755,7 @@ def test_a_batch_is_part_of_the_plan(folder, capsys):
 
 
 def test_a_limit_on_memory_chooses_the_tile_and_refuses_what_is_too_large(folder, monkeypatch, capfd):
-    command = "--task denoise --device cpu --precision fp32 --max-memory".split()
+    command = ["--task", "denoise", "--device", "cpu", "--precision", "fp32", "--max-memory"]
     assert main(["restore", "in", "out", *command, "1G"]) == 0
     assert ", tiles of" not in capfd.readouterr().err
     assert main(["restore", "in", "out", *command, "642M"]) == 0

@@ -1,9 +1,9 @@
 """What is undone in an image: what the user says, or what the classifier finds.
 
-The classifier's finding becomes passes over the image, one for each degradation that it finds, in the order of
-:class:`Degradation`: noise first, since what undoes another degradation takes noise for detail and makes it
-stand out. One pass under mixed weights is worse where one degradation lies on another. tests/test_doubles.py
-measures both.
+The classifier's finding becomes passes over the image, one for each degradation that it finds, in the order
+of :class:`Degradation`: noise first, since what undoes another degradation takes noise for detail and makes
+it stand out. One pass under mixed weights is worse where one degradation lies on another.
+tests/test_doubles.py measures both.
 """
 
 from __future__ import annotations
