@@ -1,4 +1,4 @@
-"""The shipped models on held-out images under every prompt: what removes what, and what it does to clean ones.
+"""The shipped models on held-out images under every prompt: what removes what, and what clean ones lose.
 
 The model cards have the matrix that this prints:
 
