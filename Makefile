@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-slow style style-check wheel clean
+.PHONY: demo test test-slow export-check style style-check wheel clean
 
 demo: $(VENV)/.demo  ## degrade five photographs, restore them, and lay them side by side under demo/
 	$(BIN)/pipcli demo $(DEMO)
@@ -17,6 +17,9 @@ test: $(VENV)/.test  ## the tests that CI runs
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+export-check: $(VENV)/.test  ## export the shipped weights in every format, each beside torch
+	$(BIN)/python -m pytest -m slow -k shipped tests/test_export.py
 
 style: $(VENV)/.test  ## put the code in order, then check it
 	$(BIN)/ruff format .

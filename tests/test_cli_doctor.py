@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import backbones
 import pytest
@@ -18,6 +20,8 @@ from pipcli.models.checkpoint import save_weights
 from pipcli.models.unet import UNet, UNetConfig
 
 FILE = "small.safetensors"
+# The package's attribute of this name is the command itself.
+doctor = importlib.import_module("pipcli.cli.doctor")
 
 
 @pytest.fixture
@@ -38,13 +42,20 @@ def weights(tmp_path, monkeypatch) -> Path:
     save_weights(model, path, {}, torch.float32)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setattr(zoo, "MODELS", {"small": zoo.ZooEntry("unet", FILE, digest, "for tests")})
+    monkeypatch.setattr(zoo, "CLASSIFIERS", {})
     monkeypatch.setattr(zoo, "__file__", str(tmp_path / "package" / "models" / "zoo.py"))
     monkeypatch.delenv(zoo.WEIGHTS_VARIABLE, raising=False)
     return path
 
 
 @pytest.fixture
-def examine(capsys):
+def no_engines(monkeypatch):
+    """Making graphs for the other engines takes seconds, which one test is to spend."""
+    monkeypatch.setattr(doctor, "_engine_trials", lambda name, image: {})
+
+
+@pytest.fixture
+def examine(capsys, no_engines):
     """A function that runs `pipcli doctor --json` and gives exit code, report and stderr."""
 
     def run():
@@ -101,6 +112,7 @@ def test_weights_that_make_it_worse_are_told(weights, examine, monkeypatch):
     save_weights(backbones.randomised(UNet, UNetConfig((4, 4), (0, 0), (None,))), weights, {})
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     monkeypatch.setattr(zoo, "MODELS", {"small": zoo.ZooEntry("unet", FILE, digest, "for tests")})
+    monkeypatch.setattr(zoo, "CLASSIFIERS", {})
     code, report, err = examine()
     assert code == 5
     assert "small made a noisy picture worse" in err
@@ -168,7 +180,35 @@ def test_the_home_folder_is_not_shown(weights, examine, monkeypatch, tmp_path):
     assert str(tmp_path) not in json.dumps(report)
 
 
-def test_text_for_people_names_all_parts(weights, capsys):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_an_engine_is_tried(name):
+    for package in (name, "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra `engines` is not installed")
+    trials = doctor._engine_trials(name, doctor._scene()[1])
+    assert all(trial.works for trial in trials.values())
+    assert [trial.auto for trial in trials.values()].count(True) == 1
+    assert trials["fp32"].fidelity is None or trials["fp32"].fidelity > 90
+    lines = doctor._engine_lines(name, "1.0", SimpleNamespace(engine_trials={name: trials}))
+    assert len(lines) == 1 + len(trials)
+    assert "fp32" in lines[1]
+
+
+def test_an_engine_that_is_not_installed_is_not_tried(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda package: None if package == "openvino" else "1.0")
+    assert doctor._engine_trials("openvino", doctor._scene()[1]) == {}
+
+
+def test_an_engine_that_fails_is_8(weights, examine, monkeypatch):
+    broken = {"fp32": doctor.PrecisionTrial(False, True, problem="no such kernel")}
+    monkeypatch.setattr(doctor, "_engine_trials", lambda name, image: broken if name == "openvino" else {})
+    code, report, err = examine()
+    assert code == 8
+    assert "fp32 on openvino does not work: no such kernel" in err
+    assert report["engine_trials"]["openvino"]["fp32"]["works"] is False
+
+
+def test_text_for_people_names_all_parts(weights, no_engines, capsys):
     assert main(["doctor"]) == 0
     out, err = capsys.readouterr()
     assert err == ""

@@ -154,6 +154,19 @@ def test_shipped_weights(name, format_, precision, tmp_path):
     assert path.exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", zoo.CLASSIFIERS)
+@pytest.mark.parametrize("format_", ["onnx", "pt2", "safetensors"])
+def test_shipped_classifiers(name, format_, tmp_path):
+    try:
+        zoo.locate(name, zoo.CLASSIFIERS)
+    except ModelError as error:
+        pytest.skip(str(error))
+    path = tmp_path / f"classifier.{format_}"
+    assert export_model(Export(name, path, Format(format_), classifier=True)).passed
+    assert path.exists()
+
+
 def test_axes_have_names_and_nothing_tells_of_this_machine(unet_onnx):
     model = onnx.load(unet_onnx)
     shapes = {

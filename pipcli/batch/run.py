@@ -566,7 +566,7 @@ class _Stages:
             "strength": self.strength,
             "tile": restorer.tiling.tile,
             "batch": 1 if job.dicom else restorer.batch,
-            "device": restorer.device.type,
+            "device": restorer.place,
             "precision": str(restorer.precision),
         }
         if job.dicom and self.dicom is not None:

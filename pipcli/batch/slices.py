@@ -236,7 +236,7 @@ def _derivation(
         window=choice.text,
         strength=strength,
         sigma=options.sigma,
-        setting=f"{restorer.device.type} {restorer.precision} {restorer.tiling.tile}",
+        setting=f"{restorer.place} {restorer.precision} {restorer.tiling.tile}",
         drop_private=options.drop_private,
     )
 

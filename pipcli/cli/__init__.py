@@ -24,6 +24,7 @@ from pipcli.cli.export import export
 from pipcli.cli.messages import complain
 from pipcli.cli.models import models
 from pipcli.cli.restore import restore
+from pipcli.cli.speed import speed
 from pipcli.cli.train import train
 from pipcli.errors import PipcliError
 
@@ -88,6 +89,7 @@ app.command("explain")(explain)
 app.command("models")(models)
 app.command("eval")(evaluate)
 app.command("bench")(bench)
+app.command("speed")(speed)
 app.command("train")(train)
 app.command("export")(export)
 app.command("doctor")(doctor)

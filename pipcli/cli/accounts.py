@@ -138,7 +138,7 @@ def tell_plan(
         tell(f"left alone: {passed_over(plan)}")
     for folder in plan.unlisted:
         tell(f"{shown(folder)}: cannot be listed")
-    tell(f"task: {task}, {shape(restorer)}, {restorer.device.type} in {restorer.precision}")
+    tell(f"task: {task}, {shape(restorer)}, {restorer.place} in {restorer.precision}")
     if not todo:
         return
     unknown = f"; {files(estimate.unknown)} of unknown size not counted" if estimate.unknown else ""

@@ -17,7 +17,7 @@ import typer
 from pipcli import __version__
 from pipcli.cli.messages import complain
 from pipcli.cli.models import Listing, describe
-from pipcli.errors import DeviceError, ModelError, PipcliError
+from pipcli.errors import DeviceError, ExportError, ModelError, PipcliError
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,9 @@ DICOM_SYNTAXES = {
     "HTJ2K": "1.2.840.10008.1.2.4.201",
 }
 """Compressions that DICOM files come in, by name."""
+
+ENGINES = ("onnxruntime", "openvino")
+"""What can run a model in place of torch."""
 
 FIDELITY_FP32 = 80.0
 """Least PSNR in dB that fp32 on a device must keep to fp32 on the CPU; rounding alone leaves above 100."""
@@ -98,6 +101,8 @@ class Report:
         memory_bytes: of the machine; None where the system does not say.
         packages: versions by name; None for what is not installed.
         engines: what can run a model: version and places to run it on, or why not.
+        engine_trials: a small network on each engine other than torch, by its precisions; empty for one that
+            is not installed, or where graphs for it cannot be made (the extra ``engines``).
         codecs: formats by name; True where a picture came back, else why it did not.
         dicom: compressions by name, whether a decoder is there.
         weights: the models of the table, hashes checked.
@@ -115,6 +120,7 @@ class Report:
     memory_bytes: int | None
     packages: dict[str, str | None]
     engines: dict[str, str | None]
+    engine_trials: dict[str, dict[str, PrecisionTrial]]
     codecs: dict[str, bool | str]
     dicom: dict[str, bool]
     weights: list[Listing]
@@ -145,7 +151,7 @@ def _examine() -> tuple[Report, int]:
 
     from pipcli.models import zoo
 
-    weights = [_without_home(describe(name, verify=True)) for name in zoo.MODELS]
+    weights = [_without_home(describe(name, verify=True)) for name in (*zoo.MODELS, *zoo.CLASSIFIERS)]
     problems: list[tuple[int, str]] = [
         (ModelError.exit_code, listing.problem) for listing in weights if listing.problem is not None
     ]
@@ -169,6 +175,12 @@ def _examine() -> tuple[Report, int]:
                 text = f"{where} is {trial.fidelity} dB from fp32 on the CPU: at least {least:g} are needed"
                 problems.append((DeviceError.exit_code, text))
 
+    engine_trials = {name: _engine_trials(name, noisy) for name in ENGINES}
+    for engine, trials in engine_trials.items():
+        for precision, trial in trials.items():
+            if not trial.works:
+                text = f"{precision} on {engine} does not work: {trial.problem}"
+                problems.append((ExportError.exit_code, text))
     codecs, dicom = _codecs(), _dicom()
     for format_name, state in codecs.items():
         if state is not True:
@@ -188,6 +200,7 @@ def _examine() -> tuple[Report, int]:
         memory_bytes=_memory(),
         packages={package: _version(package) for package in PACKAGES},
         engines=_engines(),
+        engine_trials=engine_trials,
         codecs=codecs,
         dicom=dicom,
         weights=weights,
@@ -212,7 +225,7 @@ def _some_model(weights: list[Listing]) -> tuple[str, RestorationModel]:
     from pipcli.models.unet import UNet, UNetConfig
 
     for listing in weights:
-        if listing.problem is None:
+        if listing.name in zoo.MODELS and listing.problem is None:
             return listing.name, zoo.load_model(listing.name)
     prompts = (PromptConfig(16, 8), PromptConfig(24, 8))
     with torch.random.fork_rng(devices=[]):
@@ -337,7 +350,7 @@ def _dicom() -> dict[str, bool]:
 def _engines() -> dict[str, str | None]:
     """What each engine runs on; None for one that is not installed."""
     engines: dict[str, str | None] = {"torch": _version("torch")}
-    for name in ("onnxruntime", "openvino"):
+    for name in ENGINES:
         if _version(name) is None:
             engines[name] = None
             continue
@@ -350,6 +363,46 @@ def _engines() -> dict[str, str | None]:
         except Exception as error:  # a library that does not fit its system fails as it likes
             engines[name] = f"{_version(name)}: {_one_line(error)}"
     return engines
+
+
+def _engine_trials(name: str, image: Image) -> dict[str, PrecisionTrial]:
+    """A small network restoring the picture on an engine, beside torch in fp32.
+
+    It is small because its graphs are made for this; the engine itself proves each model that it is to run.
+    """
+    if not all(map(_version, (name, "onnx", "onnxscript", "onnxruntime"))):
+        return {}
+    import tempfile
+
+    import torch
+
+    from pipcli.cli.engines import engine_precision
+    from pipcli.export.engines import Engine, on_engine
+    from pipcli.inference.device import Precision
+    from pipcli.inference.engine import Restorer
+    from pipcli.models.unet import UNet, UNetConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = UNet(UNetConfig((8, 12), (1, 1), (None,))).eval()
+    cpu, engine = torch.device("cpu"), Engine(name)
+    omega = [1.0] + [0.0] * (len(model.degradations) - 1)
+    reference = Restorer(model, cpu, Precision.FP32).restore(image, omega).pixels
+    auto = engine_precision("auto", engine)
+    trials = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for precision in Precision:
+            if precision.dtype not in engine.dtypes:
+                continue
+            try:
+                made = on_engine(model, engine, precision.dtype, Path(folder))
+                pixels = Restorer(made, cpu, precision).restore(image, omega).pixels
+            except Exception as error:  # a library that does not fit its system fails as it likes
+                trials[str(precision)] = PrecisionTrial(False, precision is auto, problem=_one_line(error))
+            else:
+                fidelity = _psnr(pixels, reference)
+                trials[str(precision)] = PrecisionTrial(True, precision is auto, fidelity)
+    return trials
 
 
 def _version(package: str) -> str | None:
@@ -401,7 +454,7 @@ def _as_text(report: Report) -> str:
         *(f"  {name:<20} {version or '-'}" for name, version in report.packages.items()),
         "",
         "engines",
-        *(f"  {name:<20} {text or '-'}" for name, text in report.engines.items()),
+        *(line for name, text in report.engines.items() for line in _engine_lines(name, text, report)),
         "",
         "formats, each written and read back",
         *(f"  {name:<20} {'ok' if state is True else state}" for name, state in report.codecs.items()),
@@ -420,6 +473,17 @@ def _as_text(report: Report) -> str:
         for name, trial in device.precisions.items():
             lines.append(f"    {name + (' (auto)' if trial.auto else ''):<12} {_trial_text(trial)}")
     return "\n".join(lines)
+
+
+def _engine_lines(name: str, text: str | None, report: Report) -> list[str]:
+    trials = report.engine_trials.get(name, {})
+    return [
+        f"  {name:<20} {text or '-'}",
+        *(
+            f"  {'':<20} {precision + (' (auto)' if trial.auto else ''):<12} {_trial_text(trial)}"
+            for precision, trial in trials.items()
+        ),
+    ]
 
 
 def _trial_text(trial: PrecisionTrial) -> str:

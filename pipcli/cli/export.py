@@ -55,6 +55,9 @@ def export(
             show_default=False,
         ),
     ] = None,
+    classifier: Annotated[
+        bool, typer.Option("--classifier", help="MODEL is a classifier, such as pip-classifier.")
+    ] = False,
 ) -> None:
     """Write a model for other programs.
 
@@ -69,7 +72,7 @@ def export(
 
     from pipcli.export.exporting import Export, Format, export_model
 
-    wanted = Export(model, path, Format(word), precision.value, size)
+    wanted = Export(model, path, Format(word), precision.value, size, classifier)
     export_model(wanted, on_parity=lambda parity: print("\n".join(_as_lines(parity))))
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, written; parity report in {wanted.report}")
 

@@ -24,11 +24,14 @@ from pipcli.cli.accounts import (
     tell_summary,
 )
 from pipcli.cli.choosing import asked
+from pipcli.cli.engines import make_restorer
 from pipcli.cli.interrupts import deferred_interrupts, terminated_like_interrupted
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import (
     DeviceName,
     DeviceOption,
+    EngineName,
+    EngineOption,
     PrecisionName,
     PrecisionOption,
     TileOption,
@@ -99,6 +102,7 @@ def restore(
         str, typer.Option(help="A name that `pipcli models` lists, or a .safetensors file.")
     ] = DEFAULT_MODEL,
     device: DeviceOption = DeviceName.AUTO,
+    engine: EngineOption = EngineName.AUTO,
     precision: PrecisionOption = PrecisionName.AUTO,
     tile: TileOption = 512,
     batch: Annotated[
@@ -119,7 +123,7 @@ def restore(
     ] = None,
     allow_cpu: Annotated[
         bool,
-        typer.Option("--allow-cpu", help="Go on on the CPU where the device's memory is too small."),
+        typer.Option("--allow-cpu", help="Continue on the CPU where the device's memory is too small."),
     ] = False,
     strength: Annotated[
         float,
@@ -294,27 +298,21 @@ def restore(
             check_report(report)
 
     from pipcli.inference.decision import recorded_passes
-    from pipcli.inference.device import choose_device, choose_precision, usual_batch
-    from pipcli.inference.engine import Restorer
+    from pipcli.inference.heap import keep_freed_memory
     from pipcli.inference.memory import share_out
     from pipcli.models import zoo
     from pipcli.models.checkpoint import sha256_of
 
-    where = choose_device(device.value)
-    restorer = Restorer(
-        zoo.load_model(model),
-        where,
-        choose_precision(precision.value, where),
-        tile,
-        usual_batch(where) if batch is None else batch,
-    )
+    restorer = make_restorer(zoo.load_model(model), device.value, engine.value, precision.value, tile, batch)
     memory = None
+    if most_memory is None and restorer.device.type == "cpu":
+        keep_freed_memory()
     if most_memory is not None:
         shares = share_out(restorer, most_memory)
         restorer, memory = restorer.reshaped(tile=shares.tile), shares.images
     told = recorded_passes(wanted.passes, restorer.degradations)
-    choice = wanted.made_ready(where)
-    setting = f"{model} on {where.type} in {restorer.precision}"
+    choice = wanted.made_ready(restorer.device)
+    setting = f"{model} on {restorer.place} in {restorer.precision}"
     if restorer.tiling.tile < tile:
         setting += f", tiles of {restorer.tiling.tile} for --max-memory"
     if target is not None and streaming:
@@ -414,7 +412,7 @@ def restore(
             ("model", f"{model}, sha256 {keeping.model_sha256[:16]}"),
             (
                 "computed",
-                f"on {where.type} in {restorer.precision}, {shape(restorer)}, strength {strength:g}",
+                f"on {restorer.place} in {restorer.precision}, {shape(restorer)}, strength {strength:g}",
             ),
             ("files", account(summary, plan)),
             ("time", duration(summary.seconds)),

@@ -15,16 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipcli import __version__
 from pipcli.errors import ExportError, OutputError, UsageError
+from pipcli.export import classifying
+from pipcli.export.classifying import compare_classifier, trace_classifier
 from pipcli.export.graph import smallest_side, trace
-from pipcli.export.onnx import require_onnx, run_onnx, write_onnx
+from pipcli.export.onnx import open_onnx, require_onnx, run_onnx, write_onnx
 from pipcli.export.parity import Parity, Runner, compare, trial_shapes
-from pipcli.export.program import run_program, write_program
+from pipcli.export.program import open_program, run_program, write_program
 from pipcli.models import zoo
 from pipcli.models.backbone import RestorationModel
-from pipcli.models.checkpoint import load_weights, read_record, save_weights, sha256_of
+from pipcli.models.checkpoint import (
+    load_classifier_weights,
+    load_weights,
+    read_record,
+    save_weights,
+    sha256_of,
+)
+from pipcli.models.classifier import Classifier
 
 REPORT_SUFFIX = ".parity.json"
 """What the name of an exported file is followed by in that of its report."""
@@ -56,6 +66,7 @@ class Export:
         format: what it shall be.
         precision: a name of :data:`DTYPES`.
         size: fix the graph to one image of height×width; None leaves batch, height and width free.
+        classifier: ``model`` is a classifier, whose batch and number of crops are left free.
 
     Raises:
         UsageError: these do not go together.
@@ -66,6 +77,7 @@ class Export:
     format: Format
     precision: str = "fp32"
     size: tuple[int, int] | None = None
+    classifier: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in DTYPES:
@@ -74,6 +86,10 @@ class Export:
             raise UsageError(f"format {self.format} has no bf16 here: use fp32 or fp16, or --format pt2")
         if self.size is not None and self.format is Format.SAFETENSORS:
             raise UsageError("format safetensors holds weights, no graph: it has no static size")
+        if self.classifier and self.precision != "fp32":
+            raise UsageError(f"a classifier has no {self.precision} here: its transforms are in fp32")
+        if self.classifier and self.size is not None:
+            raise UsageError("a classifier looks at crops of one size: --static has no meaning for it")
         if self.size is not None and min(self.size) < 1:
             raise UsageError(f"static size is {self.size[0]}x{self.size[1]}: both must be at least 1")
 
@@ -101,8 +117,11 @@ def export_model(export: Export, on_parity: Callable[[Parity], None] | None = No
         require_onnx()
     if export.target.is_dir() or not export.target.parent.is_dir():
         raise OutputError(f"{export.target}: cannot be written: it is a folder, or lies in none")
-    model = zoo.load_model(export.model)
-    source = zoo.locate(export.model).path
+    model: RestorationModel | Classifier
+    if export.classifier:
+        model, source = zoo.load_classifier(export.model), zoo.locate(export.model, zoo.CLASSIFIERS).path
+    else:
+        model, source = zoo.load_model(export.model), zoo.locate(export.model).path
     if export.target.exists() and export.target.samefile(source):
         raise UsageError(f"{export.target}: the exported file would replace the weights that it is made from")
     record = _describe(export, model, source)
@@ -110,16 +129,21 @@ def export_model(export: Export, on_parity: Callable[[Parity], None] | None = No
     temporary = export.target.with_name(f".pipcli-{secrets.token_hex(8)}.{export.format}")
     try:
         try:
-            run = _write(export, copy.deepcopy(model), record, temporary)
+            if isinstance(model, Classifier):
+                parity = compare_classifier(model, _write_classifier(export, model, record, temporary))
+            else:
+                run = _write(export, copy.deepcopy(model), record, temporary)
+                parity = compare(model, run, _shapes(export, model), half=export.precision != "fp32")
         except OSError as error:
             raise OutputError(f"{export.target}: cannot be written: {error.strerror or error}") from error
-        parity = compare(model, run, _shapes(export, model), half=export.precision != "fp32")
         if on_parity is not None:
             on_parity(parity)
         _save_report(export, parity, record, temporary)
         if not parity.passed:
             first = next(trial.problem for trial in parity.trials if trial.problem is not None)
             raise ExportError(f"{export.target}: not written, since {first}; see {export.report}")
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, export.target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -146,17 +170,40 @@ def _write(export: Export, model: RestorationModel, record: dict[str, Any], path
         raise ExportError(f"{export.target}: not written, the export failed: {reason}") from error
 
 
+def _write_classifier(
+    export: Export, model: Classifier, record: dict[str, Any], path: Path
+) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+    """Write the file and give what runs it."""
+    if export.format is Format.SAFETENSORS:
+        save_weights(model, path, record["training"])
+        copied = load_classifier_weights(path)
+        return lambda tensors: copied(*tensors)
+    try:
+        program = trace_classifier(model)
+        texts = {"pipcli": json.dumps(record, ensure_ascii=False), **_plain_texts(record)}
+        if export.format is Format.ONNX:
+            write_onnx(program, path, texts, classifying.INPUTS, classifying.OUTPUTS, classifying.AXES)
+            return open_onnx(path)
+        write_program(program, path, texts)
+        return open_program(path)
+    except OSError:
+        raise
+    except Exception as error:  # tracer, exporter and runtime have no common type of error
+        reason = " ".join(str(error).split())[:500]
+        raise ExportError(f"{export.target}: not written, the export failed: {reason}") from error
+
+
 def _shapes(export: Export, model: RestorationModel) -> Sequence[tuple[int, int, int]]:
     if export.size is not None:
         return ((1, *export.size),) * _STATIC_TRIALS
     return trial_shapes(smallest_side(model))
 
 
-def _describe(export: Export, model: RestorationModel, source: Path) -> dict[str, Any]:
+def _describe(export: Export, model: RestorationModel | Classifier, source: Path) -> dict[str, Any]:
     """What the file says of itself: the weights' own record, how it is called, and the model card."""
     own = read_record(source)
     card = source.parent / "README.md"
-    batch, height, width = ("batch", "height", "width") if export.size is None else (1, *export.size)
+    table = zoo.CLASSIFIERS if export.classifier else zoo.MODELS
     return {
         "program": f"pipcli {__version__}",
         "model": Path(export.model).stem,
@@ -167,8 +214,47 @@ def _describe(export: Export, model: RestorationModel, source: Path) -> dict[str
         "training": own.get("training", {}),
         "licence": own.get("licence"),
         # Beside weights of one's own lies whatever lies there; beside those of the table, their card.
-        "card": card.read_text("utf-8") if export.model in zoo.MODELS and card.is_file() else None,
+        "card": card.read_text("utf-8") if export.model in table and card.is_file() else None,
         "precision": export.precision,
+        **(_called_classifier(model) if isinstance(model, Classifier) else _called(export, model)),
+    }
+
+
+def _called_classifier(model: Classifier) -> dict[str, Any]:
+    """How a classifier's file is called."""
+    side, types = model.config.size, len(model.degradations)
+    return {
+        "inputs": {
+            "crops": {
+                "shape": ["batch", "crops", 3, side, side],
+                "type": "float32",
+                "content": "parts of the image at full resolution, RGB in [0, 1]",
+            },
+            "overview": {
+                "shape": ["batch", 3, side, side],
+                "type": "float32",
+                "content": "the whole image resized, RGB in [0, 1]",
+            },
+        },
+        "output": {
+            "logits": {
+                "shape": ["batch", types],
+                "type": "float32",
+                "content": "their sigmoids are independent probabilities",
+            },
+            "sigma": {
+                "shape": ["batch"],
+                "type": "float32",
+                "content": "standard deviation of the noise, of 255",
+            },
+        },
+    }
+
+
+def _called(export: Export, model: RestorationModel) -> dict[str, Any]:
+    """How a restoration model's file is called."""
+    batch, height, width = ("batch", "height", "width") if export.size is None else (1, *export.size)
+    return {
         "inputs": {
             "x": {"shape": [batch, 3, height, width], "type": "float32", "content": "RGB in [0, 1]"},
             "omega": {

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipcli.export.parity import Runner
 
 INPUTS = ("x", "omega")
 OUTPUT = "y"
+AXES = ("batch", "", "height", "width")
 
 
 def require_onnx() -> None:
@@ -35,30 +36,60 @@ def require_onnx() -> None:
         raise UsageError(f"ONNX needs the package {error.name}: pip install 'pipcli[export]'") from None
 
 
-def write_onnx(program: ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:
+def write_onnx(
+    program: ExportedProgram,
+    path: Path,
+    metadata: Mapping[str, str],
+    inputs: Sequence[str] = INPUTS,
+    outputs: Sequence[str] = (OUTPUT,),
+    axes: Sequence[str] = AXES,
+) -> None:
     """Write a traced graph as one ONNX file, its weights inside.
 
     Args:
         metadata: texts by name, for the file's own metadata.
+        inputs, outputs: their names, in the order in which the graph has them.
+        axes: names of the free axes, by position, in all of these.
+    """
+    import onnx
+
+    model = to_onnx(program, inputs, outputs)
+    _name_axes(model.graph, axes)
+    onnx.helper.set_model_props(model, dict(metadata))
+    path.write_bytes(model.SerializeToString())
+
+
+def to_onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    """A traced graph as ONNX's own message, checked, its weights inside.
+
+    Args:
+        inputs, outputs: their names, in the order in which the graph has them.
     """
     import onnx
 
     with _quiet():
         exported = torch.onnx.export(
-            program, (), dynamo=True, input_names=list(INPUTS), output_names=[OUTPUT], verbose=False
+            program, (), dynamo=True, input_names=list(inputs), output_names=list(outputs), verbose=False
         )
     if exported is None:  # so by its annotations; with dynamo it does not happen
         raise RuntimeError("torch.onnx.export gave nothing")
     model = exported.model_proto
-    _name_axes(model.graph)
     _forget_origin(model.graph)
-    onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
+    return model
 
 
 def run_onnx(path: Path) -> Runner:
-    """A function that runs an ONNX file on the CPU, optimised as ONNX Runtime does unasked."""
+    """A function that runs a restoration model's ONNX file."""
+    run = open_onnx(path)
+    return lambda x, omega: run([x, omega])[0]
+
+
+def open_onnx(path: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    """A function that runs an ONNX file on the CPU, optimised as ONNX Runtime does unasked.
+
+    It takes and gives the graph's float32 tensors in their order.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -66,18 +97,21 @@ def run_onnx(path: Path) -> Runner:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(x: Tensor, omega: Tensor) -> Tensor:
-        (y,) = session.run([OUTPUT], {"x": x.numpy(), "omega": omega.numpy()})
-        return torch.from_numpy(y)
+    names = [each.name for each in session.get_inputs()]
+
+    def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+        arrays = (tensor.float().contiguous().numpy() for tensor in tensors)
+        results = session.run(None, dict(zip(names, arrays, strict=True)))
+        return [torch.from_numpy(result) for result in results]
 
     return run
 
 
-def _name_axes(graph: Any) -> None:
-    """Call the free axes batch, height and width, in place of the tracer's symbols."""
+def _name_axes(graph: Any, names: Sequence[str]) -> None:
+    """Give the free axes names, in place of the tracer's symbols."""
     for value in (*graph.input, *graph.output):
         axes = value.type.tensor_type.shape.dim
-        for axis, name in zip(axes, ("batch", "", "height", "width"), strict=False):
+        for axis, name in zip(axes, names, strict=False):
             if axis.dim_param:
                 axis.dim_param = name
 

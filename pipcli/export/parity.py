@@ -90,7 +90,7 @@ def compare(
     turn = itertools.cycle(omegas)
     trials = []
     for batch, height, width in shapes:
-        x = _image(batch, height, width, generator)
+        x = trial_image(batch, height, width, generator)
         omega = torch.stack([next(turn) for _ in range(batch)])
         trials.append(_try(model, run, x, omega, half))
     limit = f"at least {HALF_LIMIT_DB:g} dB" if half else f"at most {FP32_LIMIT:g} apart"
@@ -129,7 +129,7 @@ def _omegas(types: int, generator: torch.Generator) -> list[Tensor]:
     return [mixed / mixed.sum(), torch.zeros(types), torch.full((types,), 1 / types), *torch.eye(types)]
 
 
-def _image(batch: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+def trial_image(batch: int, height: int, width: int, generator: torch.Generator) -> Tensor:
     """Smooth colours, edges and noise, B×3×H×W in [0, 1]."""
     coarse = torch.rand(batch, 3, 5, 5, generator=generator)
     smooth = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,13 +30,20 @@ def write_program(program: ExportedProgram, path: Path, metadata: Mapping[str, s
 
 
 def run_program(path: Path) -> Runner:
-    """A function that runs such a file, read anew."""
+    """A function that runs a restoration model's file."""
+    run = open_program(path)
+
+    def restore(x: Tensor, omega: Tensor) -> Tensor:
+        y: Tensor = run([x, omega])
+        return y
+
+    return restore
+
+
+def open_program(path: Path) -> Callable[[Sequence[Tensor]], Any]:
+    """A function that runs such a file, read anew: tensors in their order in, what the graph gives out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = torch.export.load(path).module()
 
-    def run(x: Tensor, omega: Tensor) -> Tensor:
-        y: Tensor = module(x, omega)
-        return y
-
-    return run
+    return lambda tensors: module(*tensors)

@@ -154,6 +154,12 @@ class Restorer:
             replace(next(restored), further=tuple(islice(restored, len(image.further)))) for image in images
         ]
 
+    @property
+    def place(self) -> str:
+        """Where results are computed, as they are recorded: the device, and the engine if it is not torch."""
+        engine = getattr(self.model, "engine", "torch")
+        return self.device.type if engine == "torch" else f"{self.device.type} {engine}"
+
     def reshaped(self, tile: int | None = None, batch: int | None = None) -> Restorer:
         """The same model on the same device with another tile or batch; shares the weights."""
         return Restorer(

@@ -34,6 +34,7 @@ class RestorationModel(nn.Module):
         stride: inputs are extended to its multiples, and cropped back.
         halo: pixels around a tile beyond which little reaches its middle.
         prompts: the skips, full resolution first, each called as ``skip(feature, omega)``.
+        engine: what computes it.
     """
 
     config: Any
@@ -41,6 +42,7 @@ class RestorationModel(nn.Module):
     stride: int
     halo: int = 32
     prompts: nn.ModuleList
+    engine: str = "torch"
 
     @abstractmethod
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -110,6 +112,30 @@ class RestorationModel(nn.Module):
     def prompted(self) -> bool:
         """Whether any skip carries PIP, so that tiles need the image's prompts."""
         return bool(self.prompted_skips)
+
+
+class StandIn(RestorationModel):
+    """A model in another's place, which does what that does: for classes that do a part of it otherwise.
+
+    Args:
+        model: whose numbers, prompts and weights these are.
+    """
+
+    def __init__(self, model: RestorationModel) -> None:
+        super().__init__()
+        self.model = model
+        self.config = model.config
+        self.degradations = model.degradations
+        self.stride = model.stride
+        self.halo = model.halo
+        self.prompts = model.prompts
+        self.engine = model.engine
+
+    def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        return self.model.encode(x)
+
+    def decode(self, skips: Sequence[Tensor], coarse: Tensor) -> Tensor:
+        return self.model.decode(skips, coarse)
 
 
 @dataclass

@@ -1,0 +1,263 @@
+"""Models that another engine runs: ONNX Runtime or OpenVINO, on the CPU, in place of torch.
+
+An engine's model is called as any other, so that the Restorer's pipeline, tiles, guard and shared prompts are
+the same. Its graphs (``parts.py``) are made once and kept in a folder; every time one is loaded it is run
+beside torch before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipcli import __version__
+from pipcli.errors import ExportError, OutputError, UsageError
+from pipcli.export.onnx import open_onnx, require_onnx, to_onnx
+from pipcli.export.parity import trial_image
+from pipcli.export.parts import LEAST_STRIDES, Part, trace_parts
+from pipcli.models.backbone import PromptSurvey, RestorationModel, StandIn
+from pipcli.models.layers import pad_to_stride
+
+TOLERANCE_DB = 50.0
+"""Least PSNR, of a peak of 1, that an engine's model must keep to torch in fp32."""
+CACHE_VARIABLE = "PIPCLI_CACHE"
+
+Run = Callable[[Sequence[Tensor]], list[Tensor]]
+"""One loaded graph: float32 tensors in, float32 tensors out."""
+
+
+class Engine(str, Enum):
+    """What computes a model's graphs in place of torch."""
+
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """What it can be asked to compute in on the CPU."""
+        return (torch.float32, torch.bfloat16) if self is Engine.OPENVINO else (torch.float32,)
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model's graphs on one engine, by the names that ``parts.py`` gives them, and what they compute in."""
+
+    engine: Engine
+    dtype: torch.dtype
+    parts: dict[str, Run]
+
+
+def choose_engine(name: str, device: torch.device) -> Engine:
+    """The engine of a name.
+
+    Raises:
+        UsageError: no such engine, not installed, or not for this device.
+    """
+    names = [engine.value for engine in Engine]
+    if name not in names:
+        raise UsageError(f"unknown engine {name!r}: choose from {', '.join(names)}")
+    engine = Engine(name)
+    if device.type != "cpu":
+        raise UsageError(f"engine {engine} runs on the CPU here: use --device cpu, or --engine torch")
+    require_onnx()
+    if find_spec(engine.value) is None:
+        raise UsageError(f"engine {engine} needs the package {engine}: pip install 'pipcli[engines]'")
+    return engine
+
+
+class EngineModel(StandIn):
+    """A model whose heavy parts an engine computes; ω, prompts and attention maps stay in torch.
+
+    In another precision than the engine's, which the numeric guard may ask for, and on images below
+    :data:`~pipcli.export.parts.LEAST_STRIDES` strides, torch computes all of it.
+
+    Args:
+        model: in float32, on the CPU.
+        loaded: its graphs.
+    """
+
+    def __init__(self, model: RestorationModel, loaded: Loaded) -> None:
+        super().__init__(model)
+        self.loaded = loaded
+        self.engine = str(loaded.engine)
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        padded = pad_to_stride(x, self.stride)
+        y: Tensor
+        if self._takes(padded):
+            (y,) = self.loaded.parts["whole"]([padded, omega])
+        else:
+            y = self.model(x, omega)
+        return y[..., :height, :width]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        return self.loaded.parts["features"]([x]) if self._takes(x) else self.model.features(x)
+
+    def queries_keys(
+        self, features: Sequence[Tensor], placed: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        level = next(iter(self.prompted_skips))
+        if not self._takes(features[0], self.stride >> level):
+            return self.model.queries_keys(features, placed)
+        flat = self.loaded.parts["pairs"]([*features, *placed])
+        return list(zip(flat[::2], flat[1::2], strict=True))
+
+    def prompted_by(self, x: Tensor, placed: Sequence[Tensor], attention: Sequence[Tensor]) -> Tensor:
+        if not self._takes(x):
+            return self.model.prompted_by(x, placed, attention)
+        (y,) = self.loaded.parts["tile"]([x, *placed, *attention])
+        return y
+
+    def _takes(self, x: Tensor, stride: int | None = None) -> bool:
+        """Whether the engine computes this: in its precision, and not too small."""
+        half = torch.is_autocast_enabled("cpu")
+        # float16 is nothing that an engine has here: autocast to it is torch's.
+        ours = half == (self.loaded.dtype is torch.bfloat16) and (
+            not half or torch.get_autocast_dtype("cpu") is torch.bfloat16
+        )
+        return ours and min(x.shape[-2:]) >= LEAST_STRIDES * (stride or self.stride)
+
+
+def on_engine(
+    model: RestorationModel,
+    engine: Engine,
+    dtype: torch.dtype,
+    cache: Path | None = None,
+    on_making: Callable[[], None] = lambda: None,
+) -> EngineModel:
+    """A model on an engine, run beside torch and found true.
+
+    Args:
+        model: in float32 on the CPU, in evaluation mode; it goes on to be used.
+        engine: installed (:func:`choose_engine`).
+        dtype: one of the engine's ``dtypes``.
+        cache: folder of graphs; by default $PIPCLI_CACHE or the user's cache folder.
+        on_making: called if the graphs are not there yet, and take a while to make.
+
+    Raises:
+        ExportError: the graphs cannot be made, or do not do what the model does.
+        OutputError: the folder cannot be written.
+    """
+    folder = (cache or _cache()) / "engines" / _key(model)
+    try:
+        if not folder.is_dir():
+            on_making()
+            _make(model, folder)
+        paths = folder.glob("*.onnx")
+        if engine is Engine.OPENVINO:
+            parts = {path.stem: _open_openvino(path, dtype) for path in paths}
+        else:
+            parts = {path.stem: open_onnx(path) for path in paths}
+        loaded = Loaded(engine, dtype, parts)
+        made = EngineModel(model, loaded).eval()
+        distance = _distance(model, made)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    except Exception as error:  # tracer, exporter and runtimes have no common type of error
+        reason = " ".join(str(error).split())[:500]
+        raise ExportError(f"engine {engine} cannot run this model: {reason}") from error
+    if not distance >= TOLERANCE_DB:  # NaN is not
+        how = str(dtype).removeprefix("torch.")
+        raise ExportError(
+            f"engine {engine} in {how} is {distance:.1f} dB from torch in fp32: {TOLERANCE_DB:g} are needed"
+        )
+    return made
+
+
+def _distance(model: RestorationModel, made: EngineModel) -> float:
+    """PSNR in dB between a model in fp32 and the same on an engine, over a whole image and over a tile."""
+    generator = torch.Generator().manual_seed(0)
+    sides = (5 * model.stride, 6 * model.stride)
+    x = trial_image(1, *sides, generator)
+    omega = torch.full((1, len(model.degradations)), 1 / len(model.degradations))
+    with torch.inference_mode():
+        expected = model(x, omega)
+        found = []
+        with torch.autocast("cpu", torch.bfloat16, enabled=made.loaded.dtype is torch.bfloat16):
+            found.append(made(x, omega))
+            if model.prompted:
+                survey = PromptSurvey(made, omega, *sides)
+                survey.add_features(x, 0, 0, (0, sides[0], 0, sides[1]))
+                survey.make_universal()
+                survey.add_products(x, 0, 0, (0, sides[0], 0, sides[1]))
+                found.append(made.restore_tile(x, survey.finish(), 0, 0))
+    worst = max((each.float() - expected).square().mean().item() for each in found)
+    return float("inf") if worst == 0 else -10 * torch.tensor(worst).log10().item()
+
+
+def _make(model: RestorationModel, folder: Path) -> None:
+    """Write the graphs; the folder appears whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{secrets.token_hex(8)}")
+    temporary.mkdir()
+    try:
+        for name, part in trace_parts(model).items():
+            (temporary / f"{name}.onnx").write_bytes(_serialised(part))
+        # Another process may have been quicker: its graphs are as good.
+        with suppress(OSError):
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _serialised(part: Part) -> bytes:
+    content: bytes = to_onnx(part.program, part.inputs, part.outputs).SerializeToString()
+    return content
+
+
+def _key(model: RestorationModel) -> str:
+    """A name for a model's graphs: of its weights and numbers, and of what they are made with."""
+    digest = hashlib.sha256()
+    versions = [__version__, *(metadata.version(name) for name in ("torch", "onnx", "onnxscript"))]
+    digest.update(repr((versions, model.config)).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _cache() -> Path:
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pipcli"
+
+
+def _open_openvino(path: Path, dtype: torch.dtype) -> Run:
+    import openvino
+
+    settings: dict[str, Any] = {
+        # Else it takes bf16 wherever the processor has it, without saying so.
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype is torch.bfloat16 else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    request = compiled.create_infer_request()
+
+    def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+        results = request.infer(
+            [tensor.float().contiguous().numpy() for tensor in tensors], share_inputs=True
+        )
+        # The request's own memory is written anew by its next run.
+        return [torch.from_numpy(results[index].copy()) for index in range(len(compiled.outputs))]
+
+    return run
