@@ -93,7 +93,7 @@ def test_a_map_has_its_dots_angles_and_opinions(prompts):
     elements = Elements(map_page(prompts))
     assert [a["class"] for tag, a in elements.tags if tag == "circle"] == ["s0", "s1", "s1"] * 2
     assert elements.text.count("92°") == 2  # the level without such prompts has no table
-    for text in ("a/<1>.png: noise", "component 1, 80 % of the variance", "rain 1, clean 1"):
+    for text in ("a/<1>.png: noise", "component 1, 80.0 % of the variance", "rain 1, clean 1"):
         assert text in elements.text
 
 

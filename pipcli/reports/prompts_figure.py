@@ -88,7 +88,7 @@ def map_figure(prompts: PromptMap) -> bytes:
                     color=_COLOURS[kind % len(_COLOURS)],
                     label=name,
                 )
-        first, second = (f"{100 * share:.0f} % of the variance" for share in level.shares)
+        first, second = (f"{100 * share:.1f} % of the variance" for share in level.shares)
         axes.set(title=level.title, xlabel=f"component 1, {first}", ylabel=f"component 2, {second}")
         axes.legend(fontsize=8)
         if level.angles is not None:

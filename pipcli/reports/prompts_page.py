@@ -81,7 +81,7 @@ def _draw_points(prompts: PromptMap, level: PromptLevel) -> str:
         for (x, y), kind, name in zip(level.points, prompts.kinds, prompts.names, strict=True)
     ]
     labels = [
-        f"component {i}, {100 * share:.0f} % of the variance" for i, share in enumerate(level.shares, 1)
+        f"component {i}, {100 * share:.1f} % of the variance" for i, share in enumerate(level.shares, 1)
     ]
     return draw_scatter(dots, prompts.degradations, *labels, about=f"universal prompts, {level.title}")
 
