@@ -83,9 +83,11 @@ def train(
 
     from tqdm import tqdm
 
+    from pipcli.inference.heap import keep_freed_memory
     from pipcli.training.classifier_loop import train_classifier
     from pipcli.training.loop import train as train_model
 
+    keep_freed_memory()
     chief = os.environ.get("RANK", "0") == "0"
     hidden = not (chief and sys.stderr.isatty())
     form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
