@@ -76,7 +76,7 @@ def print_averages(results: Sequence[tuple[BenchmarkResult, Located]], averages:
     from rich.text import Text
 
     from pipcli.evaluation.presenting import section_of
-    from pipcli.reports.benchmark import overview
+    from pipcli.reports.benchmark import NOT_THERE, overview
 
     headings, rows = overview([section_of(*each, with_cases=False) for each in results], averages)
     shown = slice(len(results), None)
@@ -87,8 +87,9 @@ def print_averages(results: Sequence[tuple[BenchmarkResult, Located]], averages:
     for heading in ("method", *headings[shown], "note"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        cells = [row.line.method, *row.cells[shown], row.line.kind]
-        table.add_row(*map(Text, cells), style="dim" if row.line.published else "")
+        if any(cell != NOT_THERE for cell in row.cells[shown]):
+            cells = [row.line.method, *row.cells[shown], row.line.kind]
+            table.add_row(*map(Text, cells), style="dim" if row.line.published else "")
     console.print()
     console.print(Text("Averages, PSNR in dB / SSIM, over the columns that were measured", "bold"))
     console.print(table)

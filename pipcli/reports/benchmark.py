@@ -174,7 +174,7 @@ def _overview_cell(lines: Sequence[Line | None]) -> str:
     decibels = [line.psnr for line in lines if line is not None and line.psnr is not None]
     similarities = [line.ssim for line in lines if line is not None and line.ssim is not None]
     if len(decibels) < len(lines):
-        return "–"
+        return NOT_THERE
     text = f"{math.fsum(decibels) / len(lines):.2f}"
     if len(similarities) == len(lines):
         text += f" / {math.fsum(similarities) / len(lines):.3f}"
@@ -227,6 +227,9 @@ def _markdown_lines(report: BenchmarkReport) -> Iterator[str]:
 def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
+
+NOT_THERE = "–"
+"""In a cell of the overview without a figure."""
 
 HEADINGS = ("PSNR dB", "± s.e.", "SSIM", "RMSE", "s/MP", "peak MiB", "failed")
 """Of a benchmark's table, between the method and the note."""
