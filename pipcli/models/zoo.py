@@ -49,7 +49,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="c4b203bfeb9c3998f217bfc0570876598d24402c3a6f71f2477ce56ddb017319",
+        sha256="0d2436e8b76f53dd3da723c938d203bbf01ae9b360c30269d08b824f54cabfb2",
         summary="tells what ails an image, and how noisy it is",
     ),
 }
