@@ -75,9 +75,9 @@ def choose_engine(name: str, device: torch.device) -> Engine:
     engine = Engine(name)
     if device.type != "cpu":
         raise UsageError(f"engine {engine} runs on the CPU here: use --device cpu, or --engine torch")
-    require_onnx()
     if find_spec(engine.value) is None:
         raise UsageError(f"engine {engine} needs the package {engine}: pip install 'pipcli[engines]'")
+    require_onnx()
     return engine
 
 
