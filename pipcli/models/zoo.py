@@ -40,7 +40,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="4a34a358aafb0dd047a7ebbb8533114b25ab842e4c6e08f4ef37acf59084a58b",
+        sha256="1bc8dff8128ee88de8ac39965934f1aa7db647b82a8aa68ba083bd510631d6be",
         summary="flagship, all five degradations",
     ),
 }
