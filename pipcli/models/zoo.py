@@ -43,6 +43,12 @@ MODELS: Mapping[str, ZooEntry] = {
         sha256="1bc8dff8128ee88de8ac39965934f1aa7db647b82a8aa68ba083bd510631d6be",
         summary="flagship, all five degradations",
     ),
+    "pip-unet-lite": ZooEntry(
+        architecture="unet",
+        file="pip-unet-lite.safetensors",
+        sha256="cf56b96f44796477f0691b2e8d7c7331ab914bbf404856662aca6c65b60b7856",
+        summary="a quarter of its cost, for weak machines and previews",
+    ),
 }
 
 CLASSIFIERS: Mapping[str, ZooEntry] = {

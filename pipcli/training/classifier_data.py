@@ -23,7 +23,7 @@ from pipcli.degradations import Degradation
 from pipcli.models.classifier import choose_crops, make_overview
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade
 from pipcli.training.bank import PixelBank
-from pipcli.training.data import FEWEST_FRAMES, MOST_FRAMES, Photographs
+from pipcli.training.data import FEWEST_FRAMES, HAZE_GAMMA, MOST_FRAMES, Photographs
 
 Picture = PillowImage.Image
 
@@ -210,6 +210,9 @@ class ExampleMaker:
             start = int(photographs.first_frames[self.host.randrange(len(photographs.first_frames))])
             return *self.blurred_frames(start, self._place(photographs.frames, start)), math.nan
         clean = self.clean()
+        if kind is Degradation.HAZE:
+            # Haze over dark rooms is grey, not white, and dark rooms without haze are not low light.
+            clean = _curved(clean, self.host.uniform(*HAZE_GAMMA))
         degraded, sigma = self.degraded(clean, kind)
         return clean, degraded, sigma
 
@@ -273,8 +276,7 @@ class ExampleMaker:
         if host.random() < 0.5:
             picture = ImageEnhance.Contrast(picture).enhance(host.uniform(0.75, 1.25))
         if host.random() < 0.5:
-            curve = host.uniform(0.75, 1.3)
-            picture = picture.point([round(255 * (value / 255) ** curve) for value in range(256)] * 3)
+            picture = _curved(picture, host.uniform(0.75, 1.3))
         if host.random() < 0.4:
             picture = ImageEnhance.Color(picture).enhance(host.choice((0.0, host.uniform(0.5, 1.3))))
         chance = host.random()
@@ -382,6 +384,11 @@ def to_tensor(picture: Picture) -> Tensor:
     """1×3×H×W in [0, 1]."""
     pixels = torch.from_numpy(np.array(picture))
     return pixels.permute(2, 0, 1)[None].to(torch.float32).div_(255)
+
+
+def _curved(picture: Picture, gamma: float) -> Picture:
+    """A picture with its values, of 1, raised to this power."""
+    return picture.point([round(255 * (value / 255) ** gamma) for value in range(256)] * 3)
 
 
 def _to_picture(image: Tensor, truncated: bool) -> Picture:
