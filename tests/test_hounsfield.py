@@ -26,6 +26,7 @@ from pipcli.inference.hounsfield import (
     contrasts,
     feather,
     local_mean,
+    mean_of_alike,
     restore_values,
 )
 
@@ -126,6 +127,22 @@ def test_the_mean_of_a_region_does_not_jump_from_slice_to_slice_more_than_before
     before, after = (np.abs(np.diff(series)).mean() for series in zip(*means, strict=True))
     assert before > 0.5
     assert after < 1.1 * before
+
+
+def test_what_a_network_smooths_from_thin_layers_stays_with_them():
+    clean = np.full((96, 96), 50.0)
+    fat = np.zeros(clean.shape, bool)
+    fat[:, 10::16] = fat[:, 11::16] = fat[:, 12::16] = fat[:, 13::16] = True
+    clean[fat] = -100
+    smoothed = F.avg_pool2d(F.pad(torch.from_numpy(clean)[None, None], (1, 1, 1, 1), "replicate"), 3, 1)
+    change = smoothed[0, 0].numpy() - clean
+    weight = np.ones(clean.shape)
+    left = change - mean_of_alike(change, weight, clean + change, WINDOW)
+    inner = np.s_[24:-24, 24:-24]
+    # As much is taken from the muscle as is given to the fat, and a mean over both sees nothing.
+    assert abs(local_mean(change, weight)[48, 48]) < 1
+    assert change[inner][fat[inner]].mean() > 20
+    assert abs(left[inner][fat[inner]].mean()) < 0.7 * change[inner][fat[inner]].mean()
 
 
 def test_the_local_mean_is_a_weighted_one_of_three_running_means():

@@ -30,6 +30,10 @@ MEAN_SIDE = 13
 """Pixels of the running mean, taken three times, over which the change is to have no mean: nearly a Gaussian
 of standard deviation 6.5. White noise leaves 1/23 of itself in it, less than a network errs in brightness."""
 
+LEVELS = 5
+"""Steps of grey into which the window is cut for the means of what is alike. A network that smooths gives to
+thin layers of fat what it takes from the muscle beside them, and the mean over both sees nothing of it."""
+
 WEAKEST, STRONGEST = 10.0, 50.0
 """Standard deviations, in units of 1/255, between which noise of a stated level is brought. Training noise
 goes from 0 to 75; this is the part of it in which a network sees the noise well and still the picture."""
@@ -123,6 +127,7 @@ def restore_values(
         before = shown_in(values, padded, contrast.shown)
         change += share * contrast.shown.width * (denoise(before).astype(np.float64) - before)
     change -= local_mean(change, weight)
+    change -= mean_of_alike(change, weight, values + change, window)
     weight *= feather(values + change, window, FEATHER)
     restored: Values = np.where(weight > 0, values + weight * change, values)
     return restored
@@ -150,6 +155,27 @@ def local_mean(values: Values, weight: Values) -> Values:
         weight: H×W, at least 0. Where there is none near a pixel, the mean is 0.
     """
     mean: Values = _running_sums(values * weight) / np.maximum(_running_sums(weight), 1e-9)
+    return mean
+
+
+def mean_of_alike(values: Values, weight: Values, level: Values, window: Window) -> Values:
+    """H×W: the local mean of the values around each pixel over those that are of about the same grey.
+
+    Args:
+        values: H×W.
+        weight: H×W, at least 0.
+        level: H×W, what is alike; smoothed over 3×3 pixels, so that it tells tissues and not noise.
+        window: cut into :data:`LEVELS` steps, between which the means are interpolated.
+    """
+    around = np.pad(level, 1, mode="reflect")
+    down = (around[:-2] + 2 * around[1:-1] + around[2:]) / 4
+    smooth = (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]) / 4
+    place = np.clip((smooth - window.low) / window.width, 0.0, 1.0) * LEVELS
+    mean = np.zeros_like(values)
+    for step in range(LEVELS + 1):
+        share = np.clip(1.0 - np.abs(place - step), 0.0, 1.0)
+        if share.any():
+            mean += share * local_mean(values, share * weight)
     return mean
 
 
