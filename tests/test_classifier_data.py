@@ -67,7 +67,7 @@ def test_a_chain_starts_clean_and_adds_one_degradation_a_link(photographs):
 def test_sigma_is_that_of_the_pixels_where_nothing_came_after(photographs):
     make = maker(photographs, replace(SHARES, handled=0.0, two=0.0))
     measured = 0
-    for _ in range(80):
+    for _ in range(150):
         clean, degraded = make.chain()
         noisy = degraded.present[0] == 1
         assert math.isfinite(degraded.sigma) == (degraded.present[0] != 0)
