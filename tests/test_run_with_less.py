@@ -167,7 +167,8 @@ def test_a_file_for_which_memory_is_too_little_is_done_with_less_and_says_so(tmp
     step = "out of memory in tiles of 256, begun again in tiles of 128"
     assert [outcome.warnings for outcome in outcomes] == [(step,), ()]
     assert (level_of(tmp_path / "out" / "large.png"), level_of(tmp_path / "out" / "small.png")) == (245, 235)
-    ((large,), (small,)) = read_ledgers(tmp_path / "out").values()
+    ledgers = read_ledgers(tmp_path / "out")
+    (large,), (small,) = ledgers["large.png"], ledgers["small.png"]
     assert (large.warnings, small.warnings) == ((step,), ())
     # What is noted is what was asked for, so that the file counts as done.
     assert large.parameters == small.parameters
