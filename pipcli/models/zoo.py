@@ -55,7 +55,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="0d2436e8b76f53dd3da723c938d203bbf01ae9b360c30269d08b824f54cabfb2",
+        sha256="0e1c75188abf2d8681efabaebb7b050dc197c6025a14740c21dfca4d778cb593",
         summary="tells what ails an image, and how noisy it is",
     ),
 }
