@@ -104,7 +104,7 @@ class LossWeights:
 
     Attributes:
         tasks: factor on the losses of crops under a prompt; 1 for what is not named. The gradients of
-            the tasks differ tenfold in size, and small ones drown in the noise of large ones.
+            the tasks differ much in size, and small ones (blur's) drown in the noise of large ones.
     """
 
     fft: float = 1.0
