@@ -59,29 +59,11 @@ class File:
     dicom: bool
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What was found below the inputs of a command; the counts are those of `Plan`."""
-
-    files: tuple[File, ...]
-    hidden: int = 0
-    others: int = 0
-    loops: int = 0
-    unlisted: tuple[Path, ...] = ()
-    unread: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def left_alone(self) -> int:
-        """How much was found and is left alone."""
-        return self.hidden + self.others + self.loops + sum(self.unread.values())
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do.
+@dataclass(frozen=True, kw_only=True)
+class Aside:
+    """What else was found below the inputs of a command.
 
     Attributes:
-        jobs: in the order in which they are done.
         hidden: hidden files and folders, left alone.
         others: files that are no images, left alone.
         loops: links in a circle, left alone.
@@ -89,7 +71,6 @@ class Plan:
         unread: suffix → number of pictures whose format is not read, left alone.
     """
 
-    jobs: tuple[Job, ...]
     hidden: int = 0
     others: int = 0
     loops: int = 0
@@ -100,6 +81,20 @@ class Plan:
     def left_alone(self) -> int:
         """How much was found and is left alone."""
         return self.hidden + self.others + self.loops + sum(self.unread.values())
+
+
+@dataclass(frozen=True)
+class Listing(Aside):
+    """What a command was given to look at: the files, once each, in order."""
+
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True)
+class Plan(Aside):
+    """What a run will do: the jobs, in the order in which they are done."""
+
+    jobs: tuple[Job, ...]
 
     def make_folders(self) -> None:
         """Make every folder that will be written to, and prove that files can be made there.
@@ -241,7 +236,14 @@ def list_files(inputs: Sequence[Named], exclude: Sequence[Path] = ()) -> Listing
             images = [File(named.path, named.below, claims_dicom(named.path))]
         for file in images:
             files.setdefault((file.source, file.below), file)
-    return Listing(tuple(files.values()), hidden, others, loops, tuple(unlisted), dict(unread))
+    return Listing(
+        tuple(files.values()),
+        hidden=hidden,
+        others=others,
+        loops=loops,
+        unlisted=tuple(unlisted),
+        unread=dict(unread),
+    )
 
 
 def list_for_sorting(inputs: Sequence[Named], target: Path) -> Listing:
@@ -268,11 +270,11 @@ def _gather(
         jobs.setdefault((job.source, job.target), job)
     return Plan(
         tuple(jobs.values()),
-        listing.hidden,
-        listing.others,
-        listing.loops,
-        listing.unlisted,
-        listing.unread,
+        hidden=listing.hidden,
+        others=listing.others,
+        loops=listing.loops,
+        unlisted=listing.unlisted,
+        unread=listing.unread,
     )
 
 

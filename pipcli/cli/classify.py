@@ -20,7 +20,7 @@ from pipcli.cli.accounts import duration, findings, progress_bar
 from pipcli.cli.choosing import check_threshold
 from pipcli.cli.interrupts import deferred_interrupts, terminated_like_interrupted
 from pipcli.cli.messages import complain, say
-from pipcli.cli.options import DeviceName, DeviceOption
+from pipcli.cli.options import DeviceName, DeviceOption, MaxPixelsOption, check_max_pixels
 from pipcli.cli.stream import STREAM
 from pipcli.degradations import Degradation
 from pipcli.errors import ImageError, UsageError
@@ -96,12 +96,7 @@ def classify(
             show_default=False,
         ),
     ] = None,
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(
-            metavar="COUNT", help="Refuse larger images; 500 million by default.", show_default=False
-        ),
-    ] = None,
+    max_pixels: MaxPixelsOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:
     """Tell what ails images.
@@ -115,8 +110,7 @@ def classify(
         raise UsageError("--json and --csv contradict each other")
     if top is not None and not 1 <= top <= len(Degradation):
         raise UsageError(f"--top is {top}: it must be from 1 to {len(Degradation)}")
-    if max_pixels is not None and max_pixels < 1:
-        raise UsageError(f"--max-pixels is {max_pixels}: it must be at least 1")
+    check_max_pixels(max_pixels)
     if copy and sort_into is None:
         raise UsageError("--copy is for --sort-into")
     if not words and files0_from is None:

@@ -54,8 +54,22 @@ EngineOption = Annotated[
 TileOption = Annotated[
     int, typer.Option(metavar="PIXELS", help="Largest side computed at once, its margins counted.")
 ]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(metavar="COUNT", help="Refuse larger images; 500 million by default.", show_default=False),
+]
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def check_max_pixels(count: int | None) -> None:
+    """Refuse a ``--max-pixels`` below 1.
+
+    Raises:
+        UsageError: it is.
+    """
+    if count is not None and count < 1:
+        raise UsageError(f"--max-pixels is {count}: it must be at least 1")
 
 
 def parse_bytes(option: str, text: str) -> int:

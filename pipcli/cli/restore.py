@@ -32,9 +32,11 @@ from pipcli.cli.options import (
     DeviceOption,
     EngineName,
     EngineOption,
+    MaxPixelsOption,
     PrecisionName,
     PrecisionOption,
     TileOption,
+    check_max_pixels,
     parse_bytes,
 )
 from pipcli.cli.report import ReportBook, check_report
@@ -192,12 +194,7 @@ def restore(
         int | None,
         typer.Option(metavar="8|16|32", help="Bits a channel of what is written.", show_default=False),
     ] = None,
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(
-            metavar="COUNT", help="Refuse larger images; 500 million by default.", show_default=False
-        ),
-    ] = None,
+    max_pixels: MaxPixelsOption = None,
     in_place: Annotated[
         bool,
         typer.Option("--in-place", help="Replace the inputs, each once the new file is whole; no OUT."),
@@ -236,8 +233,7 @@ def restore(
         raise UsageError(f"--strength is {strength}: it must be from 0 to 1")
     if sigma_hu is not None and not 0 < sigma_hu < math.inf:
         raise UsageError(f"--sigma-hu is {sigma_hu}: it must be above 0")
-    if max_pixels is not None and max_pixels < 1:
-        raise UsageError(f"--max-pixels is {max_pixels}: it must be at least 1")
+    check_max_pixels(max_pixels)
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other")
     if in_place and (name or skip_existing or format_name):

@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from importlib import metadata
@@ -150,12 +151,24 @@ def export_model(export: Export, on_parity: Callable[[Parity], None] | None = No
     return parity
 
 
+@contextmanager
+def _failing_as_one(export: Export) -> Iterator[None]:
+    """Tracer, exporter and runtime have no common type of error: all become one that names the file."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500]
+        raise ExportError(f"{export.target}: not written, the export failed: {reason}") from error
+
+
 def _write(export: Export, model: RestorationModel, record: dict[str, Any], path: Path) -> Runner:
     """Write the file and give what runs it; ``model`` is used up."""
     if export.format is Format.SAFETENSORS:
         save_weights(model, path, record["training"], DTYPES[export.precision])
         return load_weights(path)
-    try:
+    with _failing_as_one(export):
         program = trace(model, DTYPES[export.precision], export.size)
         texts = {"pipcli": json.dumps(record, ensure_ascii=False), **_plain_texts(record)}
         if export.format is Format.ONNX:
@@ -163,11 +176,6 @@ def _write(export: Export, model: RestorationModel, record: dict[str, Any], path
             return run_onnx(path)
         write_program(program, path, texts)
         return run_program(path)
-    except OSError:
-        raise
-    except Exception as error:  # tracer, exporter and runtime have no common type of error
-        reason = " ".join(str(error).split())[:500]
-        raise ExportError(f"{export.target}: not written, the export failed: {reason}") from error
 
 
 def _write_classifier(
@@ -178,7 +186,7 @@ def _write_classifier(
         save_weights(model, path, record["training"])
         copied = load_classifier_weights(path)
         return lambda tensors: copied(*tensors)
-    try:
+    with _failing_as_one(export):
         program = trace_classifier(model)
         texts = {"pipcli": json.dumps(record, ensure_ascii=False), **_plain_texts(record)}
         if export.format is Format.ONNX:
@@ -186,11 +194,6 @@ def _write_classifier(
             return open_onnx(path)
         write_program(program, path, texts)
         return open_program(path)
-    except OSError:
-        raise
-    except Exception as error:  # tracer, exporter and runtime have no common type of error
-        reason = " ".join(str(error).split())[:500]
-        raise ExportError(f"{export.target}: not written, the export failed: {reason}") from error
 
 
 def _shapes(export: Export, model: RestorationModel) -> Sequence[tuple[int, int, int]]:

@@ -13,11 +13,33 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from pipcli.errors import ModelError
+from pipcli.errors import ModelError, OutputError, UsageError
 from pipcli.images.atomic import sync_folder, write_bytes
 
 SHARD_BYTES = 14_000_000
 """Files stay below 15 MB, so that every store and transfer takes them."""
+
+
+def require_free(folder: Path, resume: bool) -> None:
+    """Refuse a folder that holds a run, unless that is to be resumed.
+
+    Raises:
+        UsageError: it does.
+    """
+    if not resume and (folder / "log.jsonl").exists():
+        raise UsageError(f"folder {folder} holds a run already: resume it, or choose another folder")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run, if need be.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder {folder} cannot be made: {error.strerror}") from None
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

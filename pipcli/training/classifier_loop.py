@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipcli.configuration import to_mapping
-from pipcli.errors import OutputError, UsageError
+from pipcli.errors import UsageError
 from pipcli.models.checkpoint import save_weights
 from pipcli.models.classifier import Classifier
 from pipcli.synthesis import SynthesisRanges
-from pipcli.training.checkpoint import load_checkpoint, save_checkpoint
+from pipcli.training.checkpoint import load_checkpoint, make_folder, require_free, save_checkpoint
 from pipcli.training.classifier_data import ExampleMaker
 from pipcli.training.classifier_recipe import ClassifierRecipe
 from pipcli.training.classifier_validation import (
@@ -68,8 +68,7 @@ def train_classifier(
     """
     if bool(recipe.minutes) == bool(recipe.steps):
         raise UsageError("give the length of the run either in minutes or in steps")
-    if not resume and (out / "log.jsonl").exists():
-        raise UsageError(f"folder {out} holds a run already: resume it, or choose another folder")
+    require_free(out, resume)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a classifier is trained by one process: start it without torchrun")
     device, dtype, _, _ = place_process()
@@ -92,10 +91,7 @@ def train_classifier(
         tensors, state = load_checkpoint(out)
         _restore(tensors, model, average, optimisers)
         step, minutes_before, best = state["step"], state["minutes"], state["best"]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder {out} cannot be made: {error.strerror}") from None
+    make_folder(out)
     started = reported = checkpointed = time.monotonic()
     seen = 0
 

@@ -20,12 +20,12 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipcli.configuration import to_mapping
-from pipcli.errors import OutputError, UsageError
+from pipcli.errors import UsageError
 from pipcli.models.backbone import RestorationModel
 from pipcli.models.checkpoint import build_model, load_weights, save_weights
 from pipcli.models.pip import decoupling_loss
 from pipcli.synthesis import SynthesisRanges
-from pipcli.training.checkpoint import load_checkpoint, save_checkpoint
+from pipcli.training.checkpoint import load_checkpoint, make_folder, require_free, save_checkpoint
 from pipcli.training.data import BatchMaker, load_photographs
 from pipcli.training.losses import fft_l1
 from pipcli.training.optimiser import make_optimisers, moments_of
@@ -96,8 +96,7 @@ def train(
     """
     if bool(recipe.minutes) == bool(recipe.steps):
         raise UsageError("give the length of the run either in minutes or in steps")
-    if not resume and (out / "log.jsonl").exists():
-        raise UsageError(f"folder {out} holds a run already: resume it, or choose another folder")
+    require_free(out, resume)
     device, dtype, rank, world = place_process()
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.architecture, recipe.model)
@@ -120,10 +119,7 @@ def train(
         tensors, state = load_checkpoint(out)
         _restore(tensors, names, parameters, average, optimisers)
         step, minutes_before, best = state["step"], state["minutes"], state["best"]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder {out} cannot be made: {error.strerror}") from None
+    make_folder(out)
 
     trained: Callable[[Tensor, Tensor], Tensor] = DistributedDataParallel(model) if world > 1 else model
     if recipe.compile:
