@@ -157,7 +157,7 @@ def _choice(task: str | Mapping[Degradation, float], threshold: float | None, ab
         auto = _classifier()
         usual = auto.threshold if threshold is None else threshold
         return dataclasses.replace(auto, threshold=usual, abstain=abstain)
-    return Told(parse_passes(task) if isinstance(task, str) else (task,))
+    return Told(parse_passes(task, ("auto",)) if isinstance(task, str) else (task,))
 
 
 @functools.cache

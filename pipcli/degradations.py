@@ -35,10 +35,14 @@ SUM_TOLERANCE = 0.015
 """How far weights given by hand may sum to something else than 1: thirds are written as 0.33."""
 
 
-def parse_task(text: str) -> dict[Degradation, float]:
+def parse_task(text: str, besides: Sequence[str] = ()) -> dict[Degradation, float]:
     """Degradation weights of a task such as ``denoise`` or a mix such as ``derain+denoise``.
 
     A mix weighs its parts equally; the weights sum to 1.
+
+    Args:
+        text: one or more of :data:`TASKS`, joined by plus signs.
+        besides: single words that the caller would have taken in their place, for the message.
 
     Raises:
         UsageError: a word is no task, or stands twice.
@@ -46,21 +50,27 @@ def parse_task(text: str) -> dict[Degradation, float]:
     words = [word.strip() for word in text.split("+")]
     for word in words:
         if word not in TASKS:
-            raise UsageError(f"unknown task {word!r}: choose from {', '.join(TASKS)}")
+            known = ", ".join((*besides, *TASKS) if word == text else TASKS)
+            raise UsageError(f"unknown task {word!r}: choose from {known}")
     if len(set(words)) < len(words):
         raise UsageError(f"task {text!r} names the same task twice")
     return {TASKS[word]: 1.0 / len(words) for word in words}
 
 
-def parse_passes(text: str) -> tuple[dict[Degradation, float], ...]:
+def parse_passes(text: str, besides: Sequence[str] = ()) -> tuple[dict[Degradation, float], ...]:
     """Degradation weights of each pass of a task such as ``derain+denoise`` or ``denoise,derain``.
 
     A comma ends one pass over the image; the next goes over its result.
 
+    Args:
+        text: one or more of what :func:`parse_task` takes, joined by commas.
+        besides: as there.
+
     Raises:
         UsageError: a word is no task, or stands twice, in one pass or in two.
     """
-    passes = tuple(parse_task(part) for part in text.split(","))
+    parts = text.split(",")
+    passes = tuple(parse_task(part, besides if part == text else ()) for part in parts)
     if len({kind for weights in passes for kind in weights}) < sum(map(len, passes)):
         raise UsageError(f"task {text!r} names the same task twice")
     return passes

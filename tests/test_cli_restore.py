@@ -200,8 +200,17 @@ def test_nothing_to_do_is_well(folder, capsys):
 
 REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
     "missing input": (["none.png", "out", "--task", "denoise"], 2, "none.png: there is no such file"),
-    "no task": (["in", "out", "--task", ""], 2, "unknown task '': choose from denoise, "),
-    "unknown task": (["in", "out", "--task", "polish"], 2, "unknown task 'polish': choose from denoise, "),
+    "no task": (["in", "out", "--task", ""], 2, "unknown task '': choose from auto, denoise, "),
+    "unknown task": (
+        ["in", "out", "--task", "polish"],
+        2,
+        "unknown task 'polish': choose from auto, denoise, derain, dehaze, deblur, enhance",
+    ),
+    "auto among passes": (
+        ["in", "out", "--task", "denoise,auto"],
+        2,
+        "unknown task 'auto': choose from denoise, ",
+    ),
     "task and weights": (
         ["in", "out", "--task", "denoise", "--omega", "noise=1"],
         2,

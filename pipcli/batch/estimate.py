@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipcli.images.dicom_reading import dicom_size
 from pipcli.images.sizes import size_of
 
 if TYPE_CHECKING:
+    from pipcli.inference.decision import Choice
     from pipcli.inference.engine import Restorer
 
 _BYTES = 3
@@ -30,7 +32,7 @@ class Estimate:
     Attributes:
         pixels: of all of them whose header tells.
         unknown: files whose header does not.
-        seconds: of computing.
+        seconds: of computing; where a classifier decides, with its own, and one pass over every image.
         memory: bytes at most; None where the system does not tell.
         disk: bytes of all outputs.
         free: bytes free where they go, the least of several places; None where there is nothing to do.
@@ -44,40 +46,51 @@ class Estimate:
     free: int | None
 
 
-def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, passes: int = 1) -> Estimate:
-    """Look at the headers of all files, and restore a square of noise to see what a pixel costs.
+def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, choice: Choice) -> Estimate:
+    """Look at the headers of all files, and restore squares of noise to see what a pixel costs.
 
     Args:
-        passes: over each image.
+        choice: what is undone in each file.
     """
-    from pipcli.inference.probe import probe
+    from pipcli.inference.decision import Told
+    from pipcli.inference.probe import probe, seconds_a_look
 
-    pixels = passed = largest = widest = unknown = disk = 0
+    largest = widest = pictures = unknown = disk = pixels = 0
+    passed: Counter[tuple[int, int]] = Counter()
     for job in jobs:
         stored = _size(job.source)
-        slices = dicom_size(job.source, others=True) if job.dicom else None
-        frames, size = (slices[0], slices[1:]) if slices else (1, None if job.dicom else size_of(job.source))
+        size = dicom_size(job.source, others=True) if job.dicom else size_of(job.source)
         if size is None:
             unknown += 1
             disk += stored
             continue
-        height, width = size
-        pixels += frames * height * width
-        largest, widest = max(largest, height * width), max(widest, height, width)
-        sides = [sum(span.stop - span.start for span in restorer.tiling.spans(side)) for side in size]
-        passed += frames * sides[0] * sides[1]
-        if slices:
-            disk += max(stored, frames * height * width * _BYTES_OF_CT)
+        frames, height, width = size
+        count = frames * height * width
+        pixels += count
+        # Slices are held one at a time, pages all together.
+        largest, widest = max(largest, height * width if job.dicom else count), max(widest, height, width)
+        pictures += 1 if job.dicom else frames
+        spans = [restorer.tiling.spans(side) for side in (height, width)]
+        rows, columns = (sum(span.stop - span.start for span in each) for each in spans)
+        passed[rows * columns, len(spans[0]) * len(spans[1])] += frames
+        if job.dicom:
+            disk += max(stored, count * _BYTES_OF_CT)
             continue
         same = job.source.suffix.lower() == job.target.suffix.lower()
-        disk += stored if same else height * width * _BYTES
+        disk += stored if same else count * _BYTES
     if not jobs:
         return Estimate(0, 0, 0.0, None, 0, None)
-    cost = probe(restorer, min(restorer.tiling.tile, widest or restorer.tiling.tile))
+    in_tiles = any(tiles > 1 for _, tiles in passed)
+    cost = probe(restorer, min(restorer.tiling.tile, widest or restorer.tiling.tile), in_tiles)
+    seconds = sum(count * cost.seconds(*image) for image, count in passed.items())
+    if isinstance(choice, Told):
+        seconds *= len(choice.passes)
+    else:
+        seconds += pictures * seconds_a_look(choice.diagnoser)
     return Estimate(
         pixels=pixels,
         unknown=unknown,
-        seconds=passes * passed * cost.seconds_per_pixel,
+        seconds=seconds,
         memory=None if cost.memory is None else cost.memory + _COPIES * _BYTES * largest,
         disk=disk,
         free=min(_free(home) for home in {job.home for job in jobs}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter
@@ -298,7 +299,7 @@ def weight_under_way(path: Path, dicom: bool) -> int:
     """About how many bytes a file takes while it is under way."""
     size = None if dicom else size_of(path)
     # Of unknown kinds, most that are large on the disk are compressed little.
-    return _size(path) * 4 if size is None else size[0] * size[1] * _BYTES_A_PIXEL
+    return _size(path) * 4 if size is None else math.prod(size) * _BYTES_A_PIXEL
 
 
 def refuse_too_large(name: str, need: int, memory: int | None) -> None:

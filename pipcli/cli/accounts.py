@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pipcli.cli.choosing import AUTO
 from pipcli.cli.messages import complain, say
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def tell_plan(
         return
     unknown = f"; {files(estimate.unknown)} of unknown size not counted" if estimate.unknown else ""
     tell(f"pixels: {estimate.pixels / 1e6:.1f} million{unknown}")
-    tell(f"time: about {duration(estimate.seconds)} of computing")
+    passes = ", with one pass over each file" if task == AUTO else ""
+    tell(f"time: about {duration(estimate.seconds)} of computing{passes}")
     if estimate.memory is not None:
         tell(f"memory: about {amount(estimate.memory)}")
     if estimate.free is not None:

@@ -89,7 +89,7 @@ def asked(
     if omega is not None:
         return Asked(omega, (parse_omega(omega),))
     label = AUTO if task is None else task
-    return Asked(label, parse_passes(label))
+    return Asked(label, parse_passes(label, (AUTO,)))
 
 
 def check_threshold(threshold: float | None) -> None:

@@ -354,7 +354,7 @@ def restore(
 
         finished = finished_jobs(plan, restorer, choice, strength, dicom, keeping, wishes)
         todo = [job for job in plan.jobs if job not in finished]
-        estimate = estimate_jobs(todo, restorer, len(wanted.passes) or 1)
+        estimate = estimate_jobs(todo, restorer, choice)
         tell_plan(plan, finished, estimate, wanted.label, restorer, as_json)
         return
     book = None if report is None else ReportBook(plan)

@@ -1,4 +1,4 @@
-"""How large a picture is, from the first bytes of its file."""
+"""How large a picture is, from what its file says of itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 import stat
 import warnings
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "AVIF", "JPEG2000")
 
 
-def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Height and width that a file's header states, not checked further; None where it cannot be told."""
+def size_of(path: str | os.PathLike[str]) -> tuple[int, int, int] | None:
+    """Pages, height and width that a file states, not checked further; None where it cannot be told.
+
+    Of several pages the size is the first one's.
+    """
     from PIL import Image
 
     try:
@@ -20,6 +23,8 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
             warnings.simplefilter("ignore")  # of large pictures, which are not decoded here
             with Image.open(path, formats=_FORMATS) as picture:
                 width, height = picture.size
+                # Of all formats only TIFF is written with several pages.
+                pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
     except Exception:  # a damaged file may raise anything; it is read, and refused, when its turn comes
         return None
-    return height, width
+    return pages, height, width

@@ -137,6 +137,21 @@ class StandIn(RestorationModel):
     def decode(self, skips: Sequence[Tensor], coarse: Tensor) -> Tensor:
         return self.model.decode(skips, coarse)
 
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        y: Tensor = self.model(x, omega)
+        return y
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        return self.model.features(x)
+
+    def queries_keys(
+        self, features: Sequence[Tensor], placed: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        return self.model.queries_keys(features, placed)
+
+    def prompted_by(self, x: Tensor, placed: Sequence[Tensor], attention: Sequence[Tensor]) -> Tensor:
+        return self.model.prompted_by(x, placed, attention)
+
 
 @dataclass
 class SharedPrompt:
