@@ -289,6 +289,22 @@ def test_scenes_with_haze_are_often_darker_than_other_photos(photo_folder, tmp_p
     assert darkest[Degradation.HAZE] == pytest.approx(0.9 * 0.502**2.3, abs=0.03)
 
 
+def test_rooms_are_their_share_of_the_hazy_crops_alone(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    for path in (folder / "photos").iterdir():
+        write(path, np.full((64, 64, 3), 128, np.uint8))
+    training, _ = load_photographs(folder, CPU, 32)
+    batches = maker(training, replace(PLAIN, rooms=0.4))
+    rooms = {Degradation.HAZE: 0, Degradation.RAIN: 0}
+    for seed in range(60):
+        for degradation in rooms:
+            target = batches.make(Stage(1.0, 32, {degradation: 3}), seed).targets
+            rooms[degradation] += int((target[:, 0].std(dim=(1, 2)) > 1e-3).sum())
+    # 72 of 180 expected; three standard deviations of the random rounding are 9.
+    assert 63 <= rooms[Degradation.HAZE] <= 81
+    assert rooms[Degradation.RAIN] == 0
+
+
 def with_slices(photographs: Photographs) -> Photographs:
     rng = np.random.default_rng(12)
     return replace(photographs, slices=PixelBank([rng.integers(0, 200, (80, 90, 1)).astype(np.int16)], CPU))

@@ -38,7 +38,7 @@ class HazeRanges:
     beta: Interval = (0.6, 1.8)
     near: Interval = (0.05, 0.30)
     far: Interval = (0.50, 1.05)
-    view: Interval = (0.25, 1.0)
+    view: Interval = (0.70, 1.0)
     airlight: Interval = (0.7, 1.0)
     tint: float = 0.01
     occluders: int = 6

@@ -241,11 +241,15 @@ class BatchMaker:
             real = _share_of(count, self.shares.real_blur, host)
             if real:
                 yield self.blurred_frames(real, size, generator)
-        if count > real:
-            scale = host.uniform(self.shares.smallest_scale, 1)
-            gamma = HAZE_GAMMA if degradation is Degradation.HAZE else GAMMA
-            clean = self.clean_crops(count - real, size, scale, generator, gamma)
-            yield degrade(clean, degradation, self.ranges, generator), clean
+        rooms = 0
+        if degradation is Degradation.HAZE and len(self.photographs.high):
+            rooms = _share_of(count, self.shares.rooms, host)
+        gamma = HAZE_GAMMA if degradation is Degradation.HAZE else GAMMA
+        for bank, some in ((self.photographs.high, rooms), (self.photographs.photos, count - real - rooms)):
+            if some:
+                scale = host.uniform(self.shares.smallest_scale, 1)
+                clean = self.clean_crops(some, size, scale, generator, gamma, bank)
+                yield degrade(clean, degradation, self.ranges, generator), clean
 
     def clean_crops(
         self,
@@ -254,9 +258,10 @@ class BatchMaker:
         scale: float,
         generator: torch.Generator,
         gamma_range: Interval = GAMMA,
+        bank: PixelBank | None = None,
     ) -> Tensor:
-        """Photo crops, scaled down by ``scale``, some of them with changed gamma and colour."""
-        bank = self.photographs.photos
+        """Crops of photos or of another bank, scaled down, some of them with changed gamma and colour."""
+        bank = self.photographs.photos if bank is None else bank
         source = min(round(size / scale), bank.shortest)
         clean = bank.read(bank.draw(count, source, generator), source)
         if source != size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,8 @@ class DataShares:
         jitter: share of photo crops with changed gamma and colour.
         real_lowlight: share of low-light crops taken from real pairs.
         real_blur: share of blurred crops averaged from video frames.
+        rooms: share of hazy crops cut from the bright photos of low-light pairs, where there are any: they
+            show rooms, as benchmarks of haze do.
         ct: share of noisy crops cut from CT slices, where there are any.
         clean: share of crops left clean under the weights of another degradation; the target is the input.
         other_prompt: share of degraded crops shown with the prompt of a degradation that they do not have;
@@ -83,6 +85,7 @@ class DataShares:
     jitter: float = 0.5
     real_lowlight: float = 0.67
     real_blur: float = 0.5
+    rooms: float = 0.0
     ct: float = 0.0
     clean: float = 0.0
     other_prompt: float = 0.0
@@ -92,8 +95,9 @@ class DataShares:
     def __post_init__(self) -> None:
         if not 0.25 <= self.smallest_scale <= 1:
             raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.25, 1]")
-        for name in ("jitter", "real_lowlight", "real_blur", "ct", "clean", "other_prompt", "two", "dmix"):
-            _check_share(name, getattr(self, name))
+        for share in fields(self):
+            if share.name != "smallest_scale":
+                _check_share(share.name, getattr(self, share.name))
         if self.clean + self.other_prompt + self.two > 1:
             raise ValueError("clean, other_prompt and two together exceed 1")
 
