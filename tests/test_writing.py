@@ -166,10 +166,13 @@ def test_what_is_lost_on_the_way_to_another_format_is_said(tmp_path):
     )
 
 
-def test_colours_are_not_written_without_the_profile_that_they_need():
-    wide = Metadata(icc=profile_of((0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290), 2.2))
-    with pytest.raises(ImageError, match="BMP holds no colour profile"):
-        encode_image(Image(RED.pixels, metadata=wide), "BMP")
+def test_colours_are_written_with_the_profile_that_they_need_or_not_at_all():
+    wide = profile_of((0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290), 2.2)
+    image = Image(RED.pixels, metadata=Metadata(icc=wide))
+    for name in ("PNG", "JPEG", "TIFF", "WebP", "BMP", "AVIF", "JPEG 2000"):
+        assert decode_image(encode_image(image, name), "x").metadata.icc == wide, name
+    with pytest.raises(ImageError, match="JPEG XL is written in sRGB only"):
+        encode_image(image, "JPEG XL")
 
 
 def test_a_missing_codec_is_said(monkeypatch):

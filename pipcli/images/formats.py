@@ -23,7 +23,7 @@ class Format:
         read: (whole file, largest number of pixels) → image; raises ImageError without the file's name.
         encode: image → whole file; raises ImageError where the format cannot hold it.
         depths: bits a channel that it holds, 32 for floats; more are written as the last.
-        holds: which fields of `Metadata` find a place in it.
+        holds: which of EXIF, XMP and IPTC find a place in it.
         sixteen: bits as which 16 are written, unless the source had fewer.
         pages: whether it is written with several pages.
         codec: imagecodecs' name of a codec that not all its builds have.
@@ -35,7 +35,7 @@ class Format:
     read: Callable[[bytes, int], Image]
     encode: Callable[[Image], bytes]
     depths: tuple[int, ...] = (8,)
-    holds: tuple[str, ...] = ("icc", "exif", "xmp")
+    holds: tuple[str, ...] = ("exif", "xmp")
     sixteen: int = 16
     pages: bool = False
     codec: str | None = None
@@ -62,7 +62,7 @@ FORMATS = (
         _starts_with(jpeg.SIGNATURE),
         jpeg.read_jpeg,
         jpeg.encode_jpeg,
-        holds=("icc", "exif", "xmp", "iptc"),
+        holds=("exif", "xmp", "iptc"),
     ),
     Format(
         "TIFF",
@@ -71,7 +71,7 @@ FORMATS = (
         tiff.read_tiff,
         tiff.encode_tiff,
         (8, 16, 32),
-        holds=("icc", "exif", "xmp", "iptc"),
+        holds=("exif", "xmp", "iptc"),
         pages=True,
     ),
     Format("WebP", (".webp",), webp.is_webp, webp.read_webp, webp.encode_webp),

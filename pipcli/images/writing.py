@@ -152,8 +152,6 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
     lost = _lost(metadata, format_)
     if lost:
         notes.append(f"{format_.name} does not hold {' and '.join(lost)}, left out")
-    if metadata.icc and "icc" not in format_.holds and image.colours is not None:
-        raise ImageError(f"{format_.name} holds no colour profile, and the colours are not those of sRGB")
     if format_.name != "TIFF" and metadata.tiff is not None and metadata.tiff.unspecified:
         notes.append(f"{format_.name} holds no channel but alpha, the extra one is left out")
         image = replace(image, alpha=None)
