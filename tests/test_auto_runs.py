@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scans
+import tifffile
 import torch
 from PIL import Image as PillowImage
 from pydicom import dcmread
@@ -22,6 +23,7 @@ from pipcli.batch.plan import plan_batch
 from pipcli.batch.run import Existing, Keeping, Outcome, Summary, finished_jobs, run_plan
 from pipcli.batch.shards import Shard
 from pipcli.batch.slices import DicomOptions
+from pipcli.cli.accounts import decision_line
 from pipcli.degradations import Degradation
 from pipcli.images import Wishes
 from pipcli.images.dicom_windows import parse_window
@@ -126,6 +128,30 @@ def test_every_file_gets_what_was_found_in_it(folder, restorer, auto):
     assert black.output_sha256 == black.input_sha256
     assert black.parameters["classifier_sha256"] == "first"
     assert black.warnings == ()
+
+
+def test_every_page_gets_what_was_found_in_it(tmp_path, restorer, auto):
+    pages = [np.full((36, 40, 3), colour, np.uint8) for colour in ((250, 0, 0), (0, 0, 0), (250, 250, 0))]
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "differ.tif", np.stack(pages), photometric="rgb")
+    tifffile.imwrite(tmp_path / "in" / "same.tif", np.stack(pages[:1] * 2), photometric="rgb")
+    tifffile.imwrite(tmp_path / "in" / "clean.tif", np.stack(pages[1:2] * 2), photometric="rgb")
+    summary, outcomes = run(tmp_path, restorer, auto)
+    assert summary.verdicts == {"mixed": 1, "noise": 1, "clean": 1}
+    assert (summary.restored, summary.untouched) == (2, 1)
+    red, black, yellow = tifffile.imread(tmp_path / "out" / "differ.tif").astype(int)
+    assert red[0, 0].tolist() == [round(250 - 25.5), 0, 0]
+    assert (black == 0).all()
+    level = (250 / 255 - 0.1) ** 2 * 255
+    assert yellow[0, 0].tolist() == [round(level), round(level), 0]
+    decision = next(o.decision for o in outcomes if o.job.relative == "differ.tif")
+    assert [page["verdict"] for page in decision["pages"]] == ["noise", "clean", "noise,rain"]
+    assert decision_line(decision) == ("found noise in 1 page, nothing in 1 page, noise and rain in 1 page")
+    same = tifffile.imread(tmp_path / "out" / "same.tif")
+    assert (same == red).all()
+    assert (tmp_path / "out" / "clean.tif").read_bytes() == (tmp_path / "in" / "clean.tif").read_bytes()
+    again, _ = run(tmp_path, restorer, auto)
+    assert (again.kept, again.verdicts) == (3, summary.verdicts)
 
 
 def test_the_same_run_again_keeps_all_and_tells_the_same(folder, restorer, auto):

@@ -12,7 +12,7 @@ from pipcli.errors import UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
-from pipcli.inference.passes import restore_in_passes
+from pipcli.inference.passes import restore_in_passes, restore_pages
 
 NOISE, RAIN = (1.0, 0.0), (0.0, 1.0)
 
@@ -77,6 +77,25 @@ def test_pages_grey_and_what_nobody_sees_are_kept(restorer):
     expected = (page.pixels / 255.0) ** 2 + 0.1
     assert further.pixels.shape == page.pixels.shape
     assert np.abs(further.pixels - 255 * expected).max() <= 0.501
+
+
+def test_pages_in_passes_of_their_own(restorer):
+    pixels = [ramp(np.uint8), ramp(np.uint8)[::-1].copy(), ramp(np.uint16, 1)]
+    image = Image(pixels[0], further=(Image(pixels[1]), Image(pixels[2])))
+    made = restore_pages(restorer, image, ((NOISE,), (), (NOISE, RAIN)), 0.5)
+    alone = [
+        restore_in_passes(restorer, Image(pixels[0]), (NOISE,), 0.5).pixels,
+        pixels[1],
+        restore_in_passes(restorer, Image(pixels[2]), (NOISE, RAIN), 0.5).pixels,
+    ]
+    for page, expected in zip((made, *made.further), alone, strict=True):
+        assert page.pixels.dtype == expected.dtype
+        assert (page.pixels == expected).all()
+    everywhere = restore_pages(restorer, image, ((NOISE,),), 0.5)
+    assert (everywhere.pixels == alone[0]).all()
+    assert (everywhere.further[0].pixels != pixels[1]).any()
+    with pytest.raises(ValueError, match="zip"):
+        restore_pages(restorer, image, ((NOISE,), ()))
 
 
 def test_no_pass_is_a_mistake_and_a_strength_has_limits(restorer):

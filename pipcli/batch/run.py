@@ -328,7 +328,7 @@ class _Work:
     original: Image | None = None
     untouched: bool = False
     decision: Mapping[str, Any] | None = None
-    omegas: tuple[tuple[float, ...], ...] = ()
+    omegas: tuple[tuple[tuple[float, ...], ...], ...] = ()
     treatment: Treatment = field(default_factory=Treatment)
     warnings: list[str] = field(default_factory=list)
     redone: list[Redo] = field(default_factory=list)
@@ -428,7 +428,9 @@ class _Stages:
             if not work.over and work.image is not None:
                 with work.stage(), work.named():
                     self._decide(work, work.image)
-        self._restore_together([work for work in works if len(work.omegas) == 1 and not work.over])
+        self._restore_together(
+            [work for work in works if list(map(len, work.omegas)) == [1] and not work.over]
+        )
         for work in works:
             if work.over:
                 continue
@@ -449,10 +451,10 @@ class _Stages:
         degradations = self.restorer.degradations
         decision = self.choice.decide(image, degradations)
         self._note_decision(work, decision)
-        if decision.passes:
+        if decision.restores:
             work.content = None
             work.original = image if self.on_pictures is not None else None
-            work.omegas = decision.omegas(degradations)
+            work.omegas = decision.omegas_by_page(degradations)
         elif stays_as_wished(image, work.job.source, work.job.target, self.wishes):
             # Not even what reading changes, such as a palette, has happened to the file.
             work.image = None
@@ -467,7 +469,10 @@ class _Stages:
         redone: list[tuple[int, Redo]] = []
         try:
             restored = self.restorer.restore_batch(
-                images, [work.omegas[0] for work in works], self.strength, lambda *redo: redone.append(redo)
+                images,
+                [work.omegas[0][0] for work in works],
+                self.strength,
+                lambda *redo: redone.append(redo),
             )
         except Exception:
             return
@@ -480,11 +485,11 @@ class _Stages:
     def _restore_image(self, work: _Work, image: Image) -> None:
         """Restore an image by itself, with less where it runs out of memory."""
         from pipcli.inference.fallback import with_less
-        from pipcli.inference.passes import restore_in_passes
+        from pipcli.inference.passes import restore_pages
 
         def attempt(restorer: Restorer) -> Image:
             work.redone.clear()
-            return restore_in_passes(restorer, image, work.omegas, self.strength, work.redone.append)
+            return restore_pages(restorer, image, work.omegas, self.strength, work.redone.append)
 
         side = image.longest_side
         work.image = with_less(attempt, self.restorer, side, work.warnings.append, self.allow_cpu)
@@ -505,7 +510,7 @@ class _Stages:
             self._note_decision(work, work.treatment.decision)
 
     def _note_decision(self, work: _Work, decision: Decision) -> None:
-        work.untouched = not decision.passes
+        work.untouched = not decision.restores
         work.decision = decision.recorded(self.restorer.degradations)
 
     def finish(self, work: _Work) -> None:

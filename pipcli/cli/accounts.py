@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -107,12 +108,15 @@ def findings(verdicts: Mapping[str, int]) -> str:
 
 def in_words(verdict: str) -> str:
     """A verdict as people say it."""
-    known = {"clean": "nothing", "unsure": "nothing sure"}
+    known = {"clean": "nothing", "unsure": "nothing sure", "mixed": "different things in its pages"}
     return known.get(verdict, verdict.replace(",", " and ").replace("+", " and "))
 
 
 def decision_line(decision: Mapping[str, Any]) -> str:
-    """What was found in a file and how sure that is, as a phrase."""
+    """What was found in a file and how sure that is, or in how many of its pages, as a phrase."""
+    if "pages" in decision:
+        verdicts = Counter(page["verdict"] for page in decision["pages"])
+        return "found " + ", ".join(f"{in_words(verdict)} in {pages(n)}" for verdict, n in verdicts.items())
     chances = sorted(decision["probabilities"].items(), key=lambda item: -item[1])
     told = ", ".join(f"{kind} {chance:.2f}" for kind, chance in chances)
     sigma = f"; noise σ {decision['sigma']:.0f}" if "noise" in decision["verdict"] else ""
@@ -174,6 +178,11 @@ def passed_over(plan: Plan) -> str:
 def files(count: int) -> str:
     """So many files, in words."""
     return "1 file" if count == 1 else f"{count} files"
+
+
+def pages(count: int) -> str:
+    """So many pages, in words."""
+    return "1 page" if count == 1 else f"{count} pages"
 
 
 def amount(size: int) -> str:

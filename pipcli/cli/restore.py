@@ -333,7 +333,7 @@ def restore(
             recorded = decision.recorded(restorer.degradations)
             if recorded is not None:
                 say(decision_line(recorded))
-            say(f"1 {'restored' if decision.passes else 'untouched'} with {setting}")
+            say(f"1 {'restored' if decision.restores else 'untouched'} with {setting}")
         return
 
     keeping = Keeping(ledger, sha256_of(zoo.locate(model).path), existing, preserve_times)

@@ -69,7 +69,7 @@ def restore_stream(
     from pipcli.images.reading import read_content
     from pipcli.images.writing import encode_for, stays_as_wished
     from pipcli.inference.fallback import with_less
-    from pipcli.inference.passes import restore_in_passes
+    from pipcli.inference.passes import restore_pages
 
     name = "standard input" if source == STREAM else shown(source)
     content = sys.stdin.buffer.read() if source == STREAM else read_content(source)
@@ -81,10 +81,10 @@ def restore_stream(
     to_file = None if target == STREAM else target
     try:
         decision = choice.decide(image, restorer.degradations)
-        if decision.passes:
-            omegas = decision.omegas(restorer.degradations)
+        if decision.restores:
+            omegas = decision.omegas_by_page(restorer.degradations)
             image = with_less(
-                lambda less: restore_in_passes(less, original, omegas, strength),
+                lambda less: restore_pages(less, original, omegas, strength),
                 restorer,
                 original.longest_side,
                 notes.append,
@@ -93,7 +93,7 @@ def restore_stream(
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     from_file = None if source == STREAM else source
-    if not decision.passes and stays_as_wished(image, from_file, to_file, wishes):
+    if not decision.restores and stays_as_wished(image, from_file, to_file, wishes):
         data, notes = content, []
     elif to_file is None:
         data = encode_image(image, wishes=wishes)

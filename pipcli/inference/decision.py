@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipcli.degradations import Degradation, omega_vector
@@ -25,6 +25,8 @@ Weights = Mapping[Degradation, float]
 
 CLEAN = "clean"
 UNSURE = "unsure"
+MIXED = "mixed"
+"""The verdict on a file whose pages have several."""
 
 MOST_PASSES = 2
 """Of more degradations than these the most probable are undone: three in one photograph are rare, and every
@@ -41,14 +43,27 @@ class Decision:
     Attributes:
         passes: weights of each pass over the image, in order; none leaves it as it is.
         diagnosis: what that follows from; None where the user said it.
+        further: what is to be undone in each further page; none where all are treated as the first.
     """
 
     passes: tuple[Weights, ...]
     diagnosis: Diagnosis | None = None
+    further: tuple[Decision, ...] = ()
+
+    @property
+    def restores(self) -> bool:
+        """Whether anything is to be undone in any page."""
+        return any(page.passes for page in (self, *self.further))
 
     @property
     def verdict(self) -> str:
-        """What was found: ``clean``, degradations in the order of their passes, or ``unsure``."""
+        """What was found: ``clean``, degradations in the order of their passes, ``unsure`` or ``mixed``."""
+        verdicts = {page._of_page for page in (self, *self.further)}
+        return verdicts.pop() if len(verdicts) == 1 else MIXED
+
+    @property
+    def _of_page(self) -> str:
+        """The verdict on the page itself."""
         if not self.passes:
             return CLEAN
         if any(weight != 1 for weights in self.passes for weight in weights.values()):
@@ -56,18 +71,32 @@ class Decision:
         return ",".join(str(kind) for weights in self.passes for kind in weights)
 
     def omegas(self, degradations: Sequence[Degradation]) -> tuple[tuple[float, ...], ...]:
-        """ω of each pass, for a model of these degradations."""
+        """ω of each pass, for a model of these degradations; of several pages, over the first."""
         return tuple(omega_vector(weights, degradations) for weights in self.passes)
 
+    def omegas_by_page(
+        self, degradations: Sequence[Degradation]
+    ) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        """ω of each pass over each page; a single entry where all pages get the same."""
+        pages = tuple(page.omegas(degradations) for page in (self, *self.further))
+        return pages[:1] if len(set(pages)) == 1 else pages
+
     def recorded(self, degradations: Sequence[Degradation]) -> dict[str, Any] | None:
-        """What was decided and why, as plain JSON values; None where the user said it."""
+        """What was decided and why, as plain JSON values; None where the user said it.
+
+        ``pages``, where there are several, has the same for each, and all but the verdict is the first's.
+        """
         if self.diagnosis is None:
             return None
-        return {
-            "verdict": self.verdict,
+        of_page = {
+            "verdict": self._of_page,
             "omega": recorded_passes(self.passes, degradations),
             **recorded_diagnosis(self.diagnosis),
         }
+        if not self.further:
+            return of_page
+        further = [page.recorded(degradations) for page in self.further]
+        return {**of_page, "verdict": self.verdict, "pages": [of_page, *further]}
 
 
 @dataclass(frozen=True)
@@ -115,7 +144,7 @@ class Auto:
             raise ValueError(f"threshold is {self.threshold}: it must be from 0 to 1")
 
     def decide(self, image: Image, among: Collection[Degradation]) -> Decision:
-        """What is to be undone in an image.
+        """What is to be undone in an image, in each of its pages by itself.
 
         Args:
             among: the degradations that may be undone; others do not count.
@@ -123,7 +152,11 @@ class Auto:
         Raises:
             ImageError: the classifier's answer is no number.
         """
-        return decide(self.diagnoser.diagnose(image), among, self.threshold, self.abstain)
+        first, *further = (
+            decide(self.diagnoser.diagnose(page), among, self.threshold, self.abstain)
+            for page in (image, *image.further)
+        )
+        return replace(first, further=tuple(further))
 
     def recorded(self, degradations: Sequence[Degradation]) -> dict[str, Any]:
         """All that an output depends on of this, as plain JSON values."""

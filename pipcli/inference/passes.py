@@ -45,6 +45,31 @@ def restore_in_passes(
     return replace(_blended(image, restored, strength), further=further)
 
 
+def restore_pages(
+    restorer: Restorer,
+    image: Image,
+    omegas: Sequence[Sequence[Sequence[float]]],
+    strength: float = 1.0,
+    on_redo: Callable[[Redo], None] | None = None,
+) -> Image:
+    """The image, each of its pages restored in passes of its own; a page of no pass stays as it is.
+
+    Args:
+        omegas: for each page ω of each pass (:meth:`pipcli.inference.decision.Decision.omegas_by_page`); one
+            entry is for all pages.
+
+    Raises:
+        UsageError, ImageError, DeviceError: as :meth:`Restorer.restore`.
+    """
+    if len(omegas) == 1:
+        return restore_in_passes(restorer, image, omegas[0], strength, on_redo)
+    pages = [
+        restore_in_passes(restorer, page, passes, strength, on_redo) if passes else page
+        for page, passes in zip((replace(image, further=()), *image.further), omegas, strict=True)
+    ]
+    return replace(pages[0], further=tuple(pages[1:]))
+
+
 def _floating(page: Image) -> Image:
     """A page in float32: whole numbers from 0 to 1, floats as they are."""
     if page.pixels.dtype == np.float32:
