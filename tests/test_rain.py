@@ -60,6 +60,19 @@ def test_coverage_and_mean_of_the_layer() -> None:
     assert mean.quantile(0.9) > 10.0
 
 
+def test_faint_streaks_come_on_top_of_as_many_bright_ones() -> None:
+    def layer(exponent: float) -> Tensor:
+        ranges = RainRanges(coverage=(0.05, 0.05), brightness=(80.0, 80.0), faintness=(exponent, exponent))
+        return 255 * draw_streaks(300, 128, 128, ranges, seeded(4))
+
+    even, uneven = layer(1.0), layer(4.0)
+    assert uneven.mean().item() == pytest.approx(even.mean().item(), rel=0.1)
+    bright = [(streaks > 60).float().mean().item() for streaks in (even, uneven)]
+    faint = [((streaks > 2) & (streaks < 20)).float().mean().item() for streaks in (even, uneven)]
+    assert bright[1] > 0.6 * bright[0]
+    assert faint[1] > 1.3 * faint[0]
+
+
 def test_inputs_lie_between_15_and_36_decibels() -> None:
     clean = scenes(100)
     rainy = degrade_rain(clean, RainRanges(), seeded())

@@ -20,6 +20,8 @@ from pipcli.synthesis.draws import (
 MAX_LAYERS = 3
 LEAST_ASPECT = 6.0
 """Length over width of the shortest streak."""
+FAINTEST = 0.3
+"""Brightness of the faintest streak of an image, as a share of its brightest, before `faintness`."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class RainRanges:
         width: full width of the streaks at half height, in pixels.
         angle: of the dominant direction from the vertical, in degrees.
         angle_spread: standard deviation of the layers' directions around the dominant one, in degrees.
+        faintness: exponent k of the streaks' own brightness (0.3 + 0.7u)^k, u evenly spread: at 1 all are of
+            one kind, at 4 a few bright ones fall among many faint ones, as from drops at all distances.
         layer_chance: chance of a second layer at another depth, and of a third.
         screen_chance: share of images where streaks are screened, 1 − (1−J)(1−S), not added and clipped.
         veil_chance: share of images with a thin veil of distant drops.
@@ -48,6 +52,7 @@ class RainRanges:
     width: Interval = (1.0, 6.0)
     angle: Interval = (-45.0, 45.0)
     angle_spread: float = 2.0
+    faintness: Interval = (1.0, 4.0)
     layer_chance: float = 0.5
     screen_chance: float = 0.25
     veil_chance: float = 0.15
@@ -63,6 +68,7 @@ class RainRanges:
                 "length": (1.0, 1000.0),
                 "width": (0.5, 50.0),
                 "angle": (-90.0, 90.0),
+                "faintness": (0.1, 10.0),
                 "veil": (0.0, 1.0),
             },
             ("layer_chance", "screen_chance", "veil_chance"),
@@ -158,21 +164,25 @@ def draw_streaks(
     coverage = log_uniform((batch, 1), ranges.coverage, generator)
     kernels = streak_kernels(height, width, length, thickness, angle)
     area = (kernels > 0.25).sum(dim=(-2, -1)).clamp(min=1)
+    # The faint ones come on top of those that cover, so that the bright ones stay as many and as bright.
+    faintness = uniform((batch, 1), ranges.faintness, generator)
+    own = (1 - FAINTEST ** (faintness + 1)) / ((1 - FAINTEST) * (faintness + 1))
     # Streaks fall at random places, so together they cover 1 − exp(−density·area).
-    density = -torch.log1p(-coverage) * share / area
+    density = -torch.log1p(-coverage) * share / area * (0.5 * (1 + FAINTEST) / own)
 
     chosen = torch.rand((*grid, height, width), generator=generator, device=generator.device)
     limit = density[..., None, None].clamp(min=1e-12)
-    # A value below the density is evenly spread below it: it serves as the streak's own brightness, 0.3 to 1.
+    # A value below the density is evenly spread below it: it serves as the streak's own brightness.
     weight = strength[..., None, None]
-    seeds = torch.where(chosen < limit, weight * (0.3 + 0.7 * chosen / limit), 0.0)
+    brightnesses = (FAINTEST + (1 - FAINTEST) * chosen / limit) ** faintness[..., None, None]
+    seeds = torch.where(chosen < limit, weight * brightnesses, 0.0)
     # A small crop would often miss the few large streaks of its image and show nothing: one is certain.
     place = uniform((batch,), (0.0, height * width - 1.0), generator).long()
     seeds.flatten(start_dim=2)[:, 0].scatter_(1, place[:, None], 0.65 * strength[:, :1])
     streaks = streak_layers(seeds, kernels)
 
     # Scaled by what is expected, not by what fell, so that a crop with few streaks does not get glaring ones.
-    expected = (density * strength * kernels.sum(dim=(-2, -1))).sum(dim=1) * 0.65
+    expected = (density * strength * kernels.sum(dim=(-2, -1))).sum(dim=1) * own[:, 0]
     brightness = log_uniform((batch,), ranges.brightness, generator)
     mean = (brightness * coverage[:, 0]).clamp(*ranges.mean) / 255
     return streaks * (mean / expected)[:, None, None, None]

@@ -16,7 +16,6 @@ from pipcli.synthesis.ctnoise import (
     QUARTER_DOSE_SIGMA,
     CtNoiseRanges,
 )
-from pipcli.synthesis.haze import HazeRanges
 from pipcli.synthesis.noise import NoiseRanges
 from pipcli.training.bank import Crops, PixelBank
 from pipcli.training.ct import Windows, add_ct_noise
@@ -50,9 +49,7 @@ def make_validation(held_out: Photographs, degradations: Sequence[Degradation]) 
     """
     sets: dict[str, ValidationSet] = {}
     noise = NoiseRanges((SIGMA, SIGMA), poisson_chance=0.0, grey_chance=0.0, eight_bit_chance=1.0)
-    # Written out, so that scores compare with those from before crops showed most of a scene.
-    haze = HazeRanges(view=(0.25, 1.0))
-    ranges = SynthesisRanges(noise=noise, haze=haze)
+    ranges = SynthesisRanges(noise=noise)
     photos = _spread(held_out.photos)
     for degradation in degradations:
         generator = torch.Generator().manual_seed(SEED)
@@ -60,8 +57,8 @@ def make_validation(held_out: Photographs, degradations: Sequence[Degradation]) 
         sets[str(degradation)] = ValidationSet(degradation, degraded, photos)
     if Degradation.HAZE in degradations and len(held_out.high):
         rooms, generator = _spread(held_out.high), torch.Generator().manual_seed(SEED)
-        hazy = degrade(rooms, Degradation.HAZE, SynthesisRanges(), generator)
-        sets["haze-rooms"] = ValidationSet(Degradation.HAZE, hazy, rooms, counts=False)
+        hazy = degrade(rooms, Degradation.HAZE, ranges, generator)
+        sets["haze-rooms"] = ValidationSet(Degradation.HAZE, hazy, rooms)
     if Degradation.BLUR in degradations and len(held_out.first_frames):
         sets["blur-frames"] = _frames(held_out)
     if Degradation.LOWLIGHT in degradations and len(held_out.low):
