@@ -1,15 +1,13 @@
 """Drawn explanations: PNG that Pillow reads, the pictures in it, and the same bytes every time."""
 
 import io
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from pipcli.errors import UsageError
 from pipcli.reports.prompts import Belief, ImageExplanation, PromptLevel, PromptMap, Restoration
-from pipcli.reports.prompts_figure import image_figure, map_figure, require_matplotlib
+from pipcli.reports.prompts_figure import image_figure, map_figure
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (pipcli[plots])")
 
@@ -52,11 +50,3 @@ def test_a_map_has_a_row_for_each_level():
     one, two = (opened(map_figure(each)) for each in maps)
     assert one.shape[1] == two.shape[1]
     assert 1.8 < two.shape[0] / one.shape[0] < 2.0
-
-
-def test_a_missing_matplotlib_is_said_with_its_remedy(monkeypatch):
-    require_matplotlib()
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("pipcli.reports.prompts_figure.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pipcli\[plots\]"):
-        require_matplotlib()

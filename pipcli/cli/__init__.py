@@ -16,6 +16,7 @@ import typer
 from pipcli import __version__
 from pipcli.cli.bench import bench
 from pipcli.cli.classify import classify
+from pipcli.cli.curve import curve
 from pipcli.cli.demo import demo
 from pipcli.cli.doctor import doctor
 from pipcli.cli.evaluate import evaluate
@@ -91,5 +92,6 @@ app.command("eval")(evaluate)
 app.command("bench")(bench)
 app.command("speed")(speed)
 app.command("train")(train)
+app.command("curve")(curve)
 app.command("export")(export)
 app.command("doctor")(doctor)

@@ -78,7 +78,7 @@ def explain(
     if target.exists() and source.samefile(target):
         raise UsageError(f"{shown(target)}: is the input itself")
     if drawn:
-        from pipcli.reports.prompts_figure import require_matplotlib
+        from pipcli.reports.figures import require_matplotlib
 
         require_matplotlib()
     require_writable(target.parent)

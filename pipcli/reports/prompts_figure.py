@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipcli.errors import UsageError
+from pipcli.reports.figures import COLOURS, png_of
 from pipcli.reports.prompts import ImageExplanation, PromptMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_COLOURS = ("#0b63ce", "#d1495b", "#2a9d5c", "#b07d12", "#7b4fc9", "#00838f")
-"""Those of the pages' dots."""
 _FAINT = "#77777d"
 _PANEL = 3.4
 """Width of a picture in inches."""
 _DPI = 150
-
-
-def require_matplotlib() -> None:
-    """Raise UsageError where it is not installed."""
-    if find_spec("matplotlib") is None:
-        raise UsageError("PNG is drawn by matplotlib: pip install 'pipcli[plots]', or write .html")
 
 
 def image_figure(explanation: ImageExplanation) -> bytes:
@@ -49,7 +38,7 @@ def image_figure(explanation: ImageExplanation) -> bytes:
             axes.set_axis_off()
     _draw_beliefs(figure.add_subplot(grid[-1, : min(3, columns)]), explanation)
     figure.suptitle(explanation.title)
-    return _png(figure)
+    return png_of(figure, _DPI)
 
 
 def _draw_beliefs(axes: Axes, explanation: ImageExplanation) -> None:
@@ -58,7 +47,7 @@ def _draw_beliefs(axes: Axes, explanation: ImageExplanation) -> None:
     axes.barh(
         [belief.degradation for belief in beliefs],
         [100 * belief.probability for belief in beliefs],
-        color=[_COLOURS[0] if there else _FAINT for there in present],
+        color=[COLOURS[0] if there else _FAINT for there in present],
     )
     axes.axvline(100 * explanation.threshold, color="black", linewidth=1)
     axes.set_xlim(0, 100)
@@ -85,7 +74,7 @@ def map_figure(prompts: PromptMap) -> bytes:
                     points[:, 1],
                     s=14,
                     alpha=0.7,
-                    color=_COLOURS[kind % len(_COLOURS)],
+                    color=COLOURS[kind % len(COLOURS)],
                     label=name,
                 )
         first, second = (f"{100 * share:.1f} % of the variance" for share in level.shares)
@@ -104,11 +93,4 @@ def map_figure(prompts: PromptMap) -> bytes:
                     )
             axes.set_title("angles between degradation-aware prompts", fontsize=10)
     figure.suptitle(prompts.title)
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    # No version of matplotlib in the file: the same explanation gives the same bytes.
-    figure.savefig(out, format="png", dpi=_DPI, metadata={"Software": None})
-    return out.getvalue()
+    return png_of(figure, _DPI)
