@@ -1,6 +1,7 @@
 """Finding images in a folder: all of them, once, in one order, and the rest counted."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,17 @@ def test_odd_names_are_found(tmp_path):
     make(tmp_path, "new\nline.png", "é.png", "e\u0301.png", "'\"$.png", "x" * 251 + ".png")
     os.close(os.open(os.fsencode(tmp_path) + b"/\xff\xfe.png", os.O_CREAT))
     assert len(find_images(tmp_path).images) == 6
+
+
+def test_folders_may_lie_deeper_than_python_calls(tmp_path):
+    make(tmp_path, "a/" * 300 + "x.png")
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(250)
+    try:
+        found = find_images(tmp_path)
+    finally:
+        sys.setrecursionlimit(usual)
+    assert [len(path.parts) for path in found.images] == [301]
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):

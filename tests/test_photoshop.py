@@ -11,8 +11,8 @@ from pipcli.images.photoshop import iptc_of, resources_of, without_thumbnails
 RECORD = b"\x1c\x02\x05\x00\x05title"
 
 
-def resource(number: int, payload: bytes, name: bytes = b"\0\0") -> bytes:
-    head = b"8BIM" + struct.pack(">H", number) + name + struct.pack(">I", len(payload))
+def resource(number: int, payload: bytes, name: bytes = b"\0\0", signature: bytes = b"8BIM") -> bytes:
+    head = signature + struct.pack(">H", number) + name + struct.pack(">I", len(payload))
     return head + payload + bytes(len(payload) % 2)
 
 
@@ -38,6 +38,14 @@ def test_thumbnails_go_and_the_rest_stays():
         assert without_thumbnails(kept + resource(number, b"picture")) == kept
     assert without_thumbnails(kept) == kept
     assert without_thumbnails(kept + b"\0\0\0") == kept
+
+
+def test_resources_of_other_programs_stay_and_hide_nothing():
+    other = resource(0x1B6C, b"slices", signature=b"MeSa")
+    kept = other + resource(0x0404, RECORD)
+    assert iptc_of(kept) == RECORD
+    assert without_thumbnails(other + resource(0x040C, b"picture") + kept[len(other) :]) == kept
+    assert iptc_of(resource(0x0404, RECORD, signature=b"PHUT")) is None
 
 
 def test_what_is_not_understood_to_its_end_stays():

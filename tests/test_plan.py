@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_a_folder_keeps_its_tree_and_suffixes(photos, tmp_path):
     assert tree(tmp_path) == {"in", *(f"in/{name}" for name in tree(photos))}, "planning changes nothing"
     plan.make_folders()
     assert tree(out) == {"sub", "sub/deep"}
+
+
+def test_trees_may_be_deeper_than_python_calls(tmp_path):
+    touch(tmp_path / "in" / ("a/" * 300) / "x.png")
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(250)
+    try:
+        plan = plan_batch(str(tmp_path / "in"), str(tmp_path / "out"))
+        plan.make_folders()
+    finally:
+        sys.setrecursionlimit(usual)
+    (job,) = plan.jobs
+    assert job.target.parent.is_dir()
 
 
 def test_what_a_killed_run_left_is_removed(photos, tmp_path):

@@ -106,7 +106,7 @@ class Plan(Aside):
         """
         for folder in dict.fromkeys(job.target.parent for job in self.jobs):
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                _make_folder(folder)
                 # Permissions do not tell all: the mount may be read-only, or we may be root.
                 with tempfile.TemporaryFile(dir=folder, prefix=".pipcli-", suffix=".tmp"):
                     pass
@@ -115,6 +115,16 @@ class Plan(Aside):
                 raise OutputError(
                     f"{shown(folder)}: cannot be written to: {error.strerror or error}"
                 ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it; unlike pathlib's way not by recursion, for trees of any depth."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
 
 
 def plan_batch(

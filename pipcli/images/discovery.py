@@ -59,7 +59,7 @@ def find_images(root: str | os.PathLike[str], exclude: Collection[str | os.PathL
         raise UsageError(f"{shown(folder)}: is no folder")
     excluded = {identity for path in exclude if (identity := _identity(Path(path))) is not None}
     walk = _Walk(folder, excluded)
-    images = tuple(walk.images(Path(), (_identity(folder),)))
+    images = tuple(walk.images())
     if Path() in walk.unreadable:
         raise UsageError(f"{shown(folder)}: cannot be listed")
     return Found(
@@ -107,15 +107,16 @@ class _Walk:
         self.loops: list[Path] = []
         self.dicom: list[Path] = []
 
-    def images(self, folder: Path, ancestors: tuple[_Identity | None, ...]) -> Iterator[Path]:
-        """Images in one folder and below, files and folders mixed in the order of their names' bytes."""
-        try:
-            with os.scandir(self.root / folder) as listing:
-                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
-        except OSError:
-            self.unreadable.append(folder)
-            return
-        for entry in entries:
+    def images(self) -> Iterator[Path]:
+        """Images in the root and below, files and folders mixed in the order of their names' bytes."""
+        # Not by recursion: folders lie deeper in each other than Python's calls may.
+        opened = [(Path(), _identity(self.root), self._entries(Path()))]
+        while opened:
+            folder, _, entries = opened[-1]
+            entry = next(entries, None)
+            if entry is None:
+                opened.pop()
+                continue
             relative = folder / entry.name
             if _is_folder(entry):
                 identity = _identity(self.root / relative)
@@ -123,10 +124,10 @@ class _Walk:
                     continue
                 if entry.name.startswith("."):
                     self.hidden += not entry.name.startswith(OWN)
-                elif identity in ancestors:
+                elif any(identity == ancestor for _, ancestor, _ in opened):
                     self.loops.append(relative)
                 else:
-                    yield from self.images(relative, (*ancestors, identity))
+                    opened.append((relative, identity, self._entries(relative)))
             elif entry.name.startswith("."):
                 self.hidden += not entry.name.startswith(OWN)
             elif claims_dicom(self.root / relative):
@@ -138,3 +139,12 @@ class _Walk:
                 self.unread[relative.suffix.lower()] += 1
             else:
                 self.others += 1
+
+    def _entries(self, folder: Path) -> Iterator[os.DirEntry[str]]:
+        """What lies in a folder, in order; nothing where it cannot be listed, which is noted."""
+        try:
+            with os.scandir(self.root / folder) as listing:
+                return iter(sorted(listing, key=lambda entry: os.fsencode(entry.name)))
+        except OSError:
+            self.unreadable.append(folder)
+            return iter(())

@@ -6,21 +6,23 @@ import struct
 from collections.abc import Iterator
 
 _SIGNATURE = b"8BIM"
+_SIGNATURES = (_SIGNATURE, b"MeSa", b"AgHg", b"PHUT", b"DCSR")
+"""Of other programs of Adobe's too, whose resources may stand before the record."""
 _IPTC = 0x0404
 _THUMBNAILS = (0x0409, 0x040C)
 
 
 def iptc_of(resources: bytes) -> bytes | None:
     """The IPTC record among image resources."""
-    for number, _, payload in _resources(resources):
-        if number == _IPTC and payload:
+    for signature, number, _, payload in _resources(resources):
+        if (signature, number) == (_SIGNATURE, _IPTC) and payload:
             return payload
     return None
 
 
 def resources_of(iptc: bytes) -> bytes:
     """Image resources that hold an IPTC record and nothing else."""
-    return _resource(_IPTC, b"\0\0", iptc)
+    return _resource(_SIGNATURE, _IPTC, b"\0\0", iptc)
 
 
 def without_thumbnails(resources: bytes) -> bytes:
@@ -31,13 +33,13 @@ def without_thumbnails(resources: bytes) -> bytes:
     parts = list(_resources(resources))
     if sum(len(_resource(*part)) for part in parts) < len(resources.rstrip(b"\0")):
         return resources
-    return b"".join(_resource(*part) for part in parts if part[0] not in _THUMBNAILS)
+    return b"".join(_resource(*part) for part in parts if part[1] not in _THUMBNAILS)
 
 
-def _resources(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """(number, name with its length, payload) of each resource."""
+def _resources(data: bytes) -> Iterator[tuple[bytes, int, bytes, bytes]]:
+    """(signature, number, name with its length, payload) of each resource."""
     place = 0
-    while data[place : place + 4] == _SIGNATURE and place + 12 <= len(data):
+    while (signature := data[place : place + 4]) in _SIGNATURES and place + 12 <= len(data):
         (number,) = struct.unpack_from(">H", data, place + 4)
         after_name = place + 6 + (data[place + 6] + 2) // 2 * 2
         if after_name + 4 > len(data):
@@ -46,10 +48,10 @@ def _resources(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         payload = data[after_name + 4 : after_name + 4 + size]
         if len(payload) < size:
             return
-        yield number, data[place + 6 : after_name], payload
+        yield signature, number, data[place + 6 : after_name], payload
         place = after_name + 4 + size + size % 2
 
 
-def _resource(number: int, name: bytes, payload: bytes) -> bytes:
-    head = _SIGNATURE + struct.pack(">H", number) + name + struct.pack(">I", len(payload))
+def _resource(signature: bytes, number: int, name: bytes, payload: bytes) -> bytes:
+    head = signature + struct.pack(">H", number) + name + struct.pack(">I", len(payload))
     return head + payload + bytes(len(payload) % 2)
