@@ -10,7 +10,9 @@ from photographs import TINY, write_recipe
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
-from pipcli.models.checkpoint import build_model
+from pipcli.models.checkpoint import build_model, make_config
+from pipcli.models.nafnet import PIP_NAFNET
+from pipcli.models.restormer import PIP_RESTORMER
 from pipcli.training.classifier_recipe import is_classifier_recipe
 from pipcli.training.recipe import RECIPES, Recipe, Stage, load_recipe
 
@@ -34,6 +36,15 @@ def test_the_flagships_runs_go_on_from_each_other(before, after):
         for recipe in (load_recipe(before), load_recipe(after))
     )
     assert {name: second[name].shape for name in first} == {name: first[name].shape for name in first}
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("pip-restormer", PIP_RESTORMER), ("pip-nafnet", PIP_NAFNET)]
+)
+def test_the_papers_models_have_their_recipes(name, published):
+    recipe = load_recipe(name)
+    assert make_config(recipe.architecture, recipe.model, "model") == published
+    assert all(sum(stage.batch.values()) == 32 for stage in recipe.stages)
 
 
 def test_a_file_is_read(tmp_path):
