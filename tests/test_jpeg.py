@@ -205,6 +205,63 @@ def test_further_pictures_are_left_out_and_said_so():
     assert b"MPF\0" not in encode_image(image)
 
 
+def pillow_pictures(*pictures: PillowImage.Image) -> bytes:
+    out = io.BytesIO()
+    pictures[0].save(out, "MPO", save_all=True, append_images=pictures[1:])
+    return out.getvalue()
+
+
+def test_pictures_of_equal_rank_are_refused():
+    data = pillow_pictures(scene(), scene().rotate(180))
+    assert PillowImage.open(io.BytesIO(data)).n_frames == 2
+    with pytest.raises(ImageError, match=r"^x\.jpg: is a JPEG of 2 pictures of equal rank"):
+        decode_image(data, "x.jpg")
+    with pytest.raises(ImageError, match="is a JPEG of 3 pictures"):
+        decode_image(pillow_pictures(scene(), scene(), scene()), "x.jpg")
+
+
+def second_entry(data: bytes) -> int:
+    """Where Pillow's file of two pictures tells of the second: its kind, size and place."""
+    told = PillowImage.open(io.BytesIO(data)).mpinfo[0xB002][1]
+    return data.index(struct.pack("<2I", told["Size"], told["DataOffset"])) - 4
+
+
+def with_kind(data: bytes, kind: int) -> bytes:
+    at = second_entry(data)
+    return data[:at] + struct.pack("<I", kind) + data[at + 4 :]
+
+
+def test_the_kind_of_a_further_picture_counts():
+    small = scene().resize((35, 20))
+    for kind in (0x020001, 0x020002, 0x020003):
+        data = with_kind(pillow_pictures(scene(), small), kind)
+        with pytest.raises(ImageError, match="2 pictures of equal rank"):
+            decode_image(data, "x.jpg")
+    note = ("further pictures in the file (previews, gain map) are left out",)
+    for data in (
+        pillow_pictures(scene(), small),
+        with_kind(pillow_pictures(scene(), scene()), 0x010001),
+        pillow_pictures(scene(), scene(1)),
+        pillow_pictures(scene(), scene())[:-40],
+    ):
+        image = decode_image(data, "x.jpg")
+        assert image.metadata.notes == note
+        np.testing.assert_array_equal(image.pixels[:3], np.asarray(opened(data))[:3])
+
+
+def test_a_gain_map_as_large_as_its_picture_is_none_of_equal_rank():
+    plain = pillow_pictures(scene(), scene())
+    words = b"<x:xmpmeta xmlns:hdrgm='http://ns.adobe.com/hdr-gain-map/1.0/'/>"
+    packet = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + words)
+    second = plain.rindex(b"\xff\xd8\xff")
+    at = second_entry(plain) + 4
+    data = plain[:at] + struct.pack("<I", len(plain) - second + len(packet)) + plain[at + 4 : second + 2]
+    image = decode_image(data + packet + plain[second + 2 :], "x.jpg")
+    assert image.metadata.notes == ("further pictures in the file (previews, gain map) are left out",)
+    with pytest.raises(ImageError, match="2 pictures"):
+        decode_image(data + packet.replace(b"hdrgm", b"other") + plain[second + 2 :], "x.jpg")
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_every_truncation_is_refused(progressive):
     data = pillow_jpeg(scene().resize((24, 17)), progressive=progressive)

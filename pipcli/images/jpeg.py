@@ -19,6 +19,7 @@ import numpy as np
 
 from pipcli.errors import ImageError
 from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
+from pipcli.images.folders import Folder, read_exif
 from pipcli.images.image import Array, Image, JpegCoding, Metadata, plausible_dpi
 from pipcli.images.inks import INKS_NOTE, srgb_of_inks
 from pipcli.images.limits import check_size
@@ -48,6 +49,12 @@ _LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
 _PICTURES = b"MPF\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
+_ENTRIES, _ENTRY = 0xB002, 16
+"""Tag of the list of pictures, and bytes of an entry (CIPA DC-007)."""
+_VIEWS = frozenset({0x020001, 0x020002, 0x020003})
+"""Kinds of pictures that stand beside the first: of a panorama, for the other eye, from other angles."""
+_UNDEFINED = 0
+_GAIN_MAPS = (b"hdrgm", b"HDRGainMap")
 _FURTHER = "further pictures in the file (previews, gain map) are left out"
 _LARGEST_PAYLOAD = 65533
 
@@ -109,6 +116,11 @@ def read_jpeg(data: bytes, max_pixels: int) -> Image:
     """
     stream = _take_apart(data)
     check_size(stream.width, stream.height, max_pixels)
+    views = _views(stream, data)
+    if views > 1:
+        raise ImageError(
+            f"is a JPEG of {views} pictures of equal rank, which is not supported: split it first"
+        )
     if stream.bits != 8:
         raise ImageError(f"is a JPEG of {stream.bits} bits, only 8 are supported")
     if len(stream.components) not in (1, 3, 4):
@@ -124,6 +136,44 @@ def read_jpeg(data: bytes, max_pixels: int) -> Image:
     orientation = exif_orientation(metadata.exif)
     planes = turn_upright(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
     return Image(np.ascontiguousarray(planes), metadata=_upright(metadata, orientation))
+
+
+def _views(stream: _Stream, data: bytes) -> int:
+    """How many pictures of equal rank the file holds, the first counted; previews and gain maps are none."""
+    for marker, payload in stream.segments:
+        if marker == _APP2 and payload.startswith(_PICTURES):
+            folder = read_exif(payload[len(_PICTURES) :])
+            # Offsets of pictures count from where the folder's file would begin.
+            return (
+                1
+                if folder is None
+                else _views_listed(stream, data, folder, data.find(payload) + len(_PICTURES))
+            )
+    return 1
+
+
+def _views_listed(stream: _Stream, data: bytes, folder: Folder, start: int) -> int:
+    entries = next((tag.values for tag in folder.tags if tag.code == _ENTRIES), b"")
+    views = 1
+    for place in range(_ENTRY, len(entries) - _ENTRY + 1, _ENTRY):
+        attribute, size, offset = struct.unpack_from(folder.order + "3I", entries, place)
+        kind = attribute & 0xFFFFFF
+        if kind == _UNDEFINED:  # as some programs write animations, but phones their gain maps too
+            views += _is_like(stream, data[start + offset : start + offset + size])
+        else:
+            views += kind in _VIEWS
+    return views
+
+
+def _is_like(stream: _Stream, data: bytes) -> bool:
+    """Whether another file inside this one is a picture of the same kind and size."""
+    try:
+        other = _take_apart(data)
+    except ImageError:
+        return False
+    sides = (other.width, other.height, len(other.components))
+    gain_map = any(word in payload for _, payload in other.segments for word in _GAIN_MAPS)
+    return sides == (stream.width, stream.height, len(stream.components)) and not gain_map
 
 
 def check_whole(data: bytes) -> None:
