@@ -783,6 +783,24 @@ def test_a_limit_on_memory_chooses_the_tile_and_refuses_what_is_too_large(folder
         assert "--max-memory is " in capfd.readouterr().err
 
 
+def test_a_model_that_takes_statistics_over_all_it_sees(folder, monkeypatch, capfd):
+    class Wide(Dimming):
+        local = False
+
+    monkeypatch.setattr(zoo, "load_model", lambda name: Wide())
+    PillowImage.new("RGB", (600, 400)).save("large.png")
+    command = ["restore", "large.png", "out/", "--task", "denoise", "--device", "cpu", "--overwrite"]
+    warning = "in tiles, of which this model's blocks see one at a time"
+    for limit, tiled in (([], True), (["--tile", "608"], False), (["--max-memory", "1G"], False)):
+        assert main([*command, *limit]) == 0
+        assert (warning in (err := capfd.readouterr().err)) == tiled, limit
+    assert int(err.split(", tiles of ")[1].split()[0]) > 2000
+    assert main([*command, "--max-memory", "1G", "--tile", "512"]) == 0
+    assert warning in capfd.readouterr().err
+    assert main(["restore", "in", "out", "--task", "denoise", "--device", "cpu"]) == 0
+    assert warning not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "size"), [("7", 7), ("800M", 800 * 2**20), ("2g", 2**31), ("1.5 GiB", 1610612736), ("3kb", 3072)]
 )

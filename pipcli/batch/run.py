@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
 
 
+DIVIDED = "in tiles, of which this model's blocks see one at a time: with a larger --tile it sees more"
+"""The warning of an image that :meth:`pipcli.inference.engine.Restorer.divides`."""
+
+
 class Existing(Enum):
     """What is done about outputs that are there already."""
 
@@ -455,6 +459,8 @@ class _Stages:
             work.content = None
             work.original = image if self.on_pictures is not None else None
             work.omegas = decision.omegas_by_page(degradations)
+            if any(map(self.restorer.divides, (image, *image.further))):
+                work.warnings.append(DIVIDED)
         elif stays_as_wished(image, work.job.source, work.job.target, self.wishes):
             # Not even what reading changes, such as a palette, has happened to the file.
             work.image = None

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from pipcli.batch.run import Outcome
 
 ALL_FAILED = 4
+LARGEST_TILE = 16384
+"""Of a model that sees images whole where memory allows."""
 
 
 def restore(
@@ -253,6 +255,8 @@ def restore(
             if given:
                 raise UsageError(f"{option} is for files, not for -")
         check_stream(words[0], target, overwrite)
+    source = context.get_parameter_source("tile")
+    tile_given = source is not None and source.name != "DEFAULT"
     most_memory = None if max_memory is None else parse_bytes("--max-memory", max_memory)
     wanted = asked(task, omega, classifier, threshold, abstain)
     if drop_private and not wanted.passes:
@@ -304,12 +308,15 @@ def restore(
     if most_memory is None and restorer.device.type == "cpu":
         keep_freed_memory()
     if most_memory is not None:
+        if not tile_given and not getattr(restorer.model, "local", True):
+            # What its blocks take from the image they take from all of it where that fits.
+            restorer = restorer.reshaped(tile=LARGEST_TILE)
         shares = share_out(restorer, most_memory)
         restorer, memory = restorer.reshaped(tile=shares.tile), shares.images
     told = recorded_passes(wanted.passes, restorer.degradations)
     choice = wanted.made_ready(restorer.device)
     setting = f"{model} on {restorer.place} in {restorer.precision}"
-    if restorer.tiling.tile < tile:
+    if restorer.tiling.tile != tile:
         setting += f", tiles of {restorer.tiling.tile} for --max-memory"
     if target is not None and streaming:
         try:

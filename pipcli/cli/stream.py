@@ -61,7 +61,7 @@ def restore_stream(
     Raises:
         UsageError, ImageError, OutputError, DeviceError: as for files.
     """
-    from pipcli.batch.run import refuse_too_large
+    from pipcli.batch.run import DIVIDED, refuse_too_large
     from pipcli.images import decode_image, encode_image
     from pipcli.images.atomic import write_bytes
     from pipcli.images.dicom import is_dicom
@@ -83,6 +83,8 @@ def restore_stream(
         decision = choice.decide(image, restorer.degradations)
         if decision.restores:
             omegas = decision.omegas_by_page(restorer.degradations)
+            if any(map(restorer.divides, (image, *image.further))):
+                notes.append(DIVIDED)
             image = with_less(
                 lambda less: restore_pages(less, original, omegas, strength),
                 restorer,

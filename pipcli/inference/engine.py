@@ -160,6 +160,14 @@ class Restorer:
         engine = getattr(self.model, "engine", "torch")
         return self.device.type if engine == "torch" else f"{self.device.type} {engine}"
 
+    def divides(self, image: Image) -> bool:
+        """Whether a page goes by tiles through a model whose blocks take statistics over all they are given.
+
+        Each tile has its own then, and the result depends on the tile.
+        """
+        rows, columns = (len(self.tiling.spans(side)) for side in (image.height, image.width))
+        return rows * columns > 1 and not getattr(self.model, "local", True)
+
     def reshaped(self, tile: int | None = None, batch: int | None = None) -> Restorer:
         """The same model on the same device with another tile or batch; shares the weights."""
         return Restorer(

@@ -33,6 +33,8 @@ class RestorationModel(nn.Module):
         degradations: what ω's entries stand for.
         stride: inputs are extended to its multiples, and cropped back.
         halo: pixels around a tile beyond which little reaches its middle.
+        local: whether that holds for all but the prompts; else its blocks take statistics over all that they
+            are given, which are each tile's own.
         prompts: the skips, full resolution first, each called as ``skip(feature, omega)``.
         engine: what computes it.
     """
@@ -41,6 +43,7 @@ class RestorationModel(nn.Module):
     degradations: tuple[Degradation, ...]
     stride: int
     halo: int = 32
+    local: bool = True
     prompts: nn.ModuleList
     engine: str = "torch"
 
@@ -128,6 +131,7 @@ class StandIn(RestorationModel):
         self.degradations = model.degradations
         self.stride = model.stride
         self.halo = model.halo
+        self.local = model.local
         self.prompts = model.prompts
         self.engine = model.engine
 

@@ -98,6 +98,8 @@ class NAFNet(RestorationModel):
     A configuration without prompts ignores ω.
     """
 
+    local = False
+
     def __init__(self, config: NAFNetConfig) -> None:
         super().__init__()
         self.config = config

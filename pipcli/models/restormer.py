@@ -126,6 +126,8 @@ class Restormer(RestorationModel):
     A configuration without prompts ignores ω.
     """
 
+    local = False
+
     def __init__(self, config: RestormerConfig) -> None:
         super().__init__()
         self.config = config
