@@ -13,6 +13,9 @@ import scans
 import tifffile
 from PIL import Image as PillowImage
 
+from pipcli.images import Image, Metadata, encode_image
+from pipcli.images.colour import SRGB_PRIMARIES, profile_of
+
 HEIGHT, WIDTH = 24, 36
 
 
@@ -34,6 +37,7 @@ def originals(folder: Path) -> dict[str, bytes]:
         "grey.jpg": _saved(picture.convert("L"), "JPEG"),
         "cmyk.jpg": _saved(picture.convert("CMYK"), "JPEG"),
         "progressive.jpg": _saved(picture, "JPEG", progressive=True),
+        "preview.jpg": _saved(picture, "MPO", save_all=True, append_images=[picture.resize((18, 12))]),
         "plain.tif": _tiff(rgb),
         "deep.tif": _tiff(deep, compression="lzw", predictor=True),
         "float.tif": _tiff(rgb.astype(np.float32) / 255, compression="zlib"),
@@ -45,6 +49,9 @@ def originals(folder: Path) -> dict[str, bytes]:
         "alpha.webp": _saved(picture.convert("RGBA"), "WEBP", lossless=True),
         "rgb.bmp": _saved(picture, "BMP"),
         "palette.bmp": _saved(picture.quantize(16), "BMP"),
+        "profile.bmp": encode_image(
+            Image(rgb, metadata=Metadata(icc=profile_of(SRGB_PRIMARIES, 1.0))), "BMP"
+        ),
         "rgb.avif": imagecodecs.avif_encode(rgb),
         "rgb.jp2": imagecodecs.jpeg2k_encode(rgb, level=0),
         "rgb.jxl": imagecodecs.jpegxl_encode(rgb),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pipcli.images.dicom_windows import Window, linear_window
 from pipcli.images.image import Array
 from pipcli.images.limits import MAX_PIXELS, check_size
 from pipcli.images.naming import shown
+from pipcli.images.warned import heard_warnings
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
@@ -54,8 +54,6 @@ _CONTRASTS_IN_HU = frozenset({"", "NONE", "MEAN", "FILTERED", "RESAMPLED"})
 _AXIAL_COSINE = 0.8
 """Smallest cosine between an axial slice's normal and the body's axis; gantries tilt by up to 30 degrees."""
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
-
-_QUIET = threading.RLock()
 
 
 def read_dicom(
@@ -122,11 +120,10 @@ def dicom_size(path: str | os.PathLike[str], *, others: bool = False) -> tuple[i
 def quiet_pydicom() -> Iterator[list[warnings.WarningMessage]]:
     """Holds back pydicom's warnings and log, which quote values; gives what was held back so far.
 
-    One thread at a time, since Python's filters of warnings belong to the whole process.
+    One thread at a time: filters of warnings, and loggers, belong to the whole process.
     """
     loggers = [logging.getLogger(name) for name in ("pydicom", "pylibjpeg", "openjpeg")]
-    with _QUIET, warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
+    with heard_warnings() as heard:
         before = [(logger.propagate, logger.handlers) for logger in loggers]
         try:
             for logger in loggers:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
+
+from pipcli.images.warned import heard_warnings
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "AVIF", "JPEG2000")
 
@@ -19,12 +20,11 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int, int] | None:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return None  # opening a named pipe would wait until somebody writes to it
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures, which are not decoded here
-            with Image.open(path, formats=_FORMATS) as picture:
-                width, height = picture.size
-                # Of all formats only TIFF is written with several pages.
-                pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+        # Of large pictures, which are not decoded here, and of damage, which is told when its turn comes.
+        with heard_warnings(), Image.open(path, formats=_FORMATS) as picture:
+            width, height = picture.size
+            # Of all formats only TIFF is written with several pages.
+            pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
     except Exception:  # a damaged file may raise anything; it is read, and refused, when its turn comes
         return None
     return pages, height, width
