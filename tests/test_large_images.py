@@ -176,6 +176,14 @@ def test_eight_megapixels_tiled_are_the_whole_image(model, scene, degradation, t
 
 SIZES = {"0.2": (1, 1, 400, 480), "2": (2, 3, 640, 520), "12": (5, 5, 600, 800)}
 """Megapixels → rows, columns, height and width of the pieces of a mosaic."""
+SIZES_AND_KINDS = [
+    ("0.2", "mosaic"),
+    ("0.2", "enlarged"),
+    ("2", "mosaic"),
+    ("2", "enlarged"),
+    # Of the largest only the mosaic, whose parts differ most from the whole: here windows have most to win.
+    ("12", "mosaic"),
+]
 
 
 def with_windows(model: torch.nn.Module, precision: Precision, side: int) -> Restorer:
@@ -187,10 +195,9 @@ def with_windows(model: torch.nn.Module, precision: Precision, side: int) -> Res
 
 @pytest.mark.slow
 @pytest.mark.parametrize("degradation", list(Degradation))
-@pytest.mark.parametrize("kind", ["mosaic", "enlarged"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "kind"), SIZES_AND_KINDS)
 def test_which_statistics_restore_best(model, size, kind, degradation):
-    """PSNR against the clean image: prompts of the whole image, and of sliding windows; no window wins."""
+    """PSNR against the clean image: prompts of the whole image, and of sliding windows; none wins by 1 dB."""
     rows, columns, height, width = SIZES[size]
     if kind == "mosaic":
         clean = mosaic("wall", rows, columns, height, width)
