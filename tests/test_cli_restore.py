@@ -576,6 +576,7 @@ def test_a_bar_is_drawn_on_a_terminal_only(folder, monkeypatch, terminal, quiet)
     monkeypatch.setattr(sys, "stderr", stream)
     assert main(["restore", "in", "out", "--task", "denoise", *(["--quiet"] if quiet else [])]) == 0
     assert ("/2 [" in stream.getvalue()) == (terminal and not quiet)
+    assert "\x1b[" not in stream.getvalue()  # no colours, whether NO_COLOR asks for that or not
 
 
 def test_several_inputs_and_a_name(folder):
