@@ -24,7 +24,7 @@ def curve(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it is there.")] = False,
 ) -> None:
-    """Draw how a training run's validation went, each score over the minutes (needs pipcli[plots])."""
+    """Draw a training run's validation over the minutes (pipcli[plots])."""
     from pipcli.batch.plan import require_writable
     from pipcli.images.atomic import write_bytes
     from pipcli.images.naming import shown
