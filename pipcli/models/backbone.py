@@ -177,8 +177,9 @@ class SharedPrompt:
         height, width = (side >> level for side in shape[-2:])
         with torch.autocast(self.universal.device.type, enabled=False):
             rows, columns = self.rows[top : top + height], self.columns[left : left + width]
-            placed = rows @ self.universal.float() @ columns.T
-        return placed.contiguous(memory_format=torch.channels_last)
+            # Channels last in the small one, so that the large one has them there without a copy.
+            bands = (rows @ self.universal[0].float()).permute(1, 2, 0).contiguous()
+            return (columns @ bands).permute(2, 0, 1)[None]
 
 
 @dataclass
@@ -229,7 +230,10 @@ class PromptSurvey:
             with torch.autocast(feature.device.type, enabled=False):
                 rows = resize_matrix(self.height >> level, s, feature.device)[:, y0:y1]
                 columns = resize_matrix(self.width >> level, s, feature.device)[:, x0:x1]
-                part = rows @ own.float() @ columns.T
+                # Of a large image the resize sees few pixels: two rows and two columns for each of U's.
+                seen_rows, seen_columns = (each.any(0).nonzero().flatten() for each in (rows, columns))
+                seen = own.index_select(2, seen_rows).index_select(3, seen_columns).float()
+                part = rows[:, seen_rows] @ seen @ columns[:, seen_columns].T
             self.small[level] = self.small[level] + part if level in self.small else part
         size = sum(feature.nbytes for feature in features)
         if self.kept_bytes + size <= KEPT_FEATURES:

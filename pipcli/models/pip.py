@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipcli.models.fused import convolve, fuses
 from pipcli.models.layers import ChannelNorm, GatedFeedForward, project_part
 
 PROMPT_HEADS = 2
@@ -67,6 +68,9 @@ def channel_products(query: Tensor, key: Tensor, heads: int) -> tuple[Tensor, Te
         over space, B×heads×c/heads each; all float32.
     """
     batch, channels = query.shape[:2]
+    # In this order: a graph that is being traced must not be asked for its batch.
+    if fuses(query) and batch == 1:
+        return _products_at_once(query, key, heads)
     shape = (batch, -1, heads, channels // heads)
     # Pixels before channels: a view, not a copy, of channels_last tensors.
     q = query.permute(0, 2, 3, 1).reshape(shape)
@@ -79,6 +83,23 @@ def channel_products(query: Tensor, key: Tensor, heads: int) -> tuple[Tensor, Te
         q, k = q * pixels**-0.5, k * pixels**-0.5
     products = (q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3)).float() * pixels
     return products, norms[0], norms[1]
+
+
+def _products_at_once(query: Tensor, key: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`channel_products` of one image, from products of all channels with all.
+
+    That is as many times the multiplications as there are heads, which matrix units hardly notice. But to
+    take out single heads first is to copy all pixels, four times as slow; and so are sums of squares.
+    """
+    channels = query.shape[1]
+    width = channels // heads
+    q, k = (x[0].permute(1, 2, 0).reshape(-1, channels) for x in (query, key))
+    every = (q.T @ k).float()
+    products = torch.stack(
+        [every[each : each + width, each : each + width] for each in range(0, channels, width)]
+    )
+    norms = [(x.T @ x).diagonal().float().reshape(1, heads, width) for x in (q, k)]
+    return products[None], norms[0], norms[1]
 
 
 def cosine_scores(products: Tensor, query_norms: Tensor, key_norms: Tensor) -> Tensor:
@@ -95,6 +116,18 @@ def apply_channel_attention(attention: Tensor, value: Tensor) -> Tensor:
     pixels = value.permute(0, 2, 3, 1).reshape(batch, height * width, heads, channels // heads)
     mixed = pixels.transpose(1, 2) @ attention.to(value.dtype).transpose(-1, -2)
     return mixed.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def mixing_matrix(attention: Tensor, projection: Tensor) -> Tensor:
+    """What attention, and the 1×1 convolution after it, do to the channels of a value: B×o×c.
+
+    Args:
+        attention: B×heads×c/heads×c/heads.
+        projection: of the convolution, o×c.
+    """
+    heads, width = attention.shape[1:3]
+    by_head = projection.reshape(-1, heads, width).transpose(0, 1).to(attention.dtype)
+    return (by_head @ attention).transpose(1, 2).flatten(2)
 
 
 def top_m(scores: Tensor, m: int) -> Tensor:
@@ -240,16 +273,25 @@ class PromptedSkip(nn.Module):
 
     def modulate(self, feature: Tensor, attention: Tensor, guide: Tensor) -> Tensor:
         """Ẑ = y + GDFN(LN(y)) with y = Z + attention's output (Eq. 9)."""
-        value = self.key_value.part(guide, 1, 2)
-        attended = self.project(apply_channel_attention(attention, value))
+        y = self._attend(feature, attention, self.key_value.part(guide, 1, 2))
+        return self.feed_forward.added_to(y, self.norm(y))
+
+    def _attend(self, feature: Tensor, attention: Tensor, value: Tensor) -> Tensor:
+        """Z + attention's output, its channels brought to those of Z."""
         c, channels = self.config.channels, self.feature_channels
+        if fuses(value) and value.shape[0] == 1:
+            weight = self.project.weight.flatten(1)
+            if c > channels:
+                weight = self.fit.weight.flatten(1) @ weight
+            matrix = F.pad(mixing_matrix(attention, weight)[0], (0, 0, 0, max(0, channels - c)))
+            return convolve(value, matrix[..., None, None], plus=feature)
+        attended = self.project(apply_channel_attention(attention, value))
         if c > channels:
             attended = self.fit(attended)
         elif c < channels:
             attended = F.pad(attended, (0, 0, 0, 0, 0, channels - c))
-        y = feature + attended
-        out: Tensor = y + self.feed_forward(self.norm(y))
-        return out
+        y: Tensor = feature + attended
+        return y
 
 
 class BareSkip(nn.Module):

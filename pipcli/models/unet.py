@@ -12,10 +12,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.models.backbone import RestorationModel
+from pipcli.models.fused import convolve
 from pipcli.models.pip import PromptConfig, skip_connections
 
 
@@ -57,8 +57,8 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.second(F.relu(self.first(x), inplace=True))
-        return x + out
+        hidden = convolve(x, self.first.weight, padding=1, activation="relu")
+        return convolve(hidden, self.second.weight, padding=1, plus=x)
 
 
 class UNet(RestorationModel):
@@ -109,7 +109,7 @@ class UNet(RestorationModel):
         """The change to the image from the (prompted) skips and what goes into the bottleneck."""
         feature = self.encoder[-1](coarse)
         for skip, up, blocks in zip(reversed(skips), reversed(self.up), reversed(self.decoder), strict=True):
-            feature = blocks(up(feature) + skip)
+            feature = blocks(up(feature).add_(skip))
         change: Tensor = self.tail(feature)
         return change
 
