@@ -6,12 +6,16 @@ import backbones
 import pytest
 import torch
 
+from pipcli.cli import engines as cli_engines
 from pipcli.cli import main
 from pipcli.cli.engines import engine_precision, make_restorer
-from pipcli.errors import DeviceError, UsageError
+from pipcli.cli.options import EngineName
+from pipcli.errors import DeviceError, ExportError, UsageError
+from pipcli.images import Image
 from pipcli.inference import device
 from pipcli.inference.device import Precision
-from pipcli.models.checkpoint import save_weights
+from pipcli.models.checkpoint import ARCHITECTURES, save_weights
+from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
 
 BARE = UNetConfig(widths=(4, 8), blocks=(0, 0), prompts=(None,))
@@ -28,6 +32,77 @@ def test_torch_is_a_restorer_of_the_model_itself(model, engine):
     assert restorer.model is model
     assert (restorer.precision, restorer.tiling.tile, restorer.batch) == (Precision.FP32, 256, 3)
     assert restorer.place == "cpu"
+
+
+@pytest.fixture
+def openvino_first(monkeypatch):
+    monkeypatch.setattr(cli_engines, "FASTEST", {"unet": ("openvino", "torch")})
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UsageError("it is not installed"), ""),
+        (DeviceError("it does not compute in fp32"), ""),
+        (ExportError("it is 12.0 dB from torch"), "warning: torch computes, since it is 12.0 dB from torch"),
+    ],
+)
+def test_auto_takes_the_next_where_one_cannot(model, monkeypatch, openvino_first, capsys, error, told):
+    def failing(*given):
+        raise error
+
+    monkeypatch.setattr(cli_engines, "_on_engine", failing)
+    restorer = make_restorer(model, "cpu", "auto", "fp32", 256)
+    assert restorer.model is model
+    assert told in capsys.readouterr().err
+    with pytest.raises(type(error), match=str(error)):
+        make_restorer(model, "cpu", "openvino", "fp32", 256)
+
+
+def test_auto_takes_the_fastest_that_works(model, monkeypatch, openvino_first):
+    other = backbones.randomised(UNet, BARE)
+    asked = []
+
+    def made(given, where, name, precision):
+        asked.append((given, name, precision))
+        return other, Precision.BF16
+
+    monkeypatch.setattr(cli_engines, "_on_engine", made)
+    restorer = make_restorer(model, "auto", "auto", "bf16", 256)
+    assert asked == [(model, "openvino", "bf16")]
+    assert (restorer.model, restorer.precision) == (other, Precision.BF16)
+
+
+def test_every_order_ends_with_torch_and_is_of_an_architecture():
+    assert set(cli_engines.FASTEST) <= set(ARCHITECTURES)
+    for order in cli_engines.FASTEST.values():
+        assert order[-1] == "torch"
+        assert set(order) <= {name.value for name in EngineName}
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "error", "message"),
+    [
+        ("openvino", "fp32", UsageError, "--compile is torch's: it has no meaning for --engine openvino"),
+        ("torch", "fp16", DeviceError, "--compile does not compute in fp16"),
+    ],
+)
+def test_what_is_not_compiled_is_refused(model, engine, precision, error, message):
+    with pytest.raises(error, match=message):
+        make_restorer(model, "cpu", engine, precision, 256, compiled=True)
+
+
+def test_what_cannot_be_compiled_is_an_error_and_not_something_else(model, monkeypatch, tmp_path):
+    def failing(module, **options):
+        def call(*given):
+            raise RuntimeError("no working\ncompiler found")
+
+        return call
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.raises(ExportError, match=r"here: no working compiler found; it needs a C\+\+ compiler"):
+        make_restorer(model, "cpu", "torch", "fp32", 256, compiled=True)
 
 
 def test_a_batch_of_nothing_is_refused_not_replaced(model):
@@ -63,10 +138,10 @@ def test_restore_on_an_engine_writes_what_torch_writes(model, tmp_path, capsys, 
     monkeypatch.setenv("PIPCLI_CACHE", str(tmp_path / "cache"))
     weights, source = tmp_path / "bare.safetensors", tmp_path / "in.png"
     save_weights(model, weights, {}, torch.float32)
-    from PIL import Image
+    from PIL import Image as Picture
 
     pixels = (255 * backbones.image(40, 56)[0].permute(1, 2, 0)).round().byte().numpy()
-    Image.fromarray(pixels).save(source)
+    Picture.fromarray(pixels).save(source)
     outputs = {}
     for engine in ("torch", "onnxruntime"):
         target = tmp_path / f"{engine}.png"
@@ -76,3 +151,18 @@ def test_restore_on_an_engine_writes_what_torch_writes(model, tmp_path, capsys, 
         err = capsys.readouterr().err
         assert ("on cpu onnxruntime in fp32" in err) == (engine == "onnxruntime")
     assert np.abs(outputs["torch"] - outputs["onnxruntime"]).max() <= 1
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_the_model(tmp_path, monkeypatch):
+    """Minutes, and a C++ compiler."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    model = backbones.randomised(UNet, UNetConfig((8, 12), (0, 0), (PromptConfig(8, 5),)))
+    made = make_restorer(model, "cpu", "torch", "fp32", 192, compiled=True)
+    assert made.place == "cpu torch compiled"
+    plain = make_restorer(model, "cpu", "torch", "fp32", 192)
+    for width in (83, 301):  # whole, and in tiles
+        image = Image(backbones.image(70, width)[0].permute(1, 2, 0).contiguous().numpy())
+        omega = [0.5, 0.0, 0.3, 0.0, 0.2]
+        difference = made.restore(image, omega).pixels - plain.restore(image, omega).pixels
+        assert abs(difference).max() < 1e-4

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipcli.cli.messages import say
-from pipcli.errors import DeviceError
+from pipcli.errors import DeviceError, ExportError, UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from pipcli.export.engines import Engine
     from pipcli.inference.device import Precision
     from pipcli.inference.engine import Restorer
     from pipcli.models.backbone import RestorationModel
 
-TORCH = ("auto", "torch")
-"""Words of ``--engine`` that are torch: for dense U-Nets no other was faster; the README has the table."""
+AUTO, TORCH = "auto", "torch"
+
+FASTEST: Mapping[str, tuple[str, ...]] = {"unet": (TORCH,)}
+"""Architecture → what computes it on a CPU, fastest first, as far as torch, which computes others too.
+
+From what `pipcli speed --part engines` measures; the README has the table. It is fixed, not measured where it
+runs, so that a file comes out the same whatever else the machine was doing.
+"""
 
 
 def make_restorer(
-    model: RestorationModel, device: str, engine: str, precision: str, tile: int, batch: int | None = None
+    model: RestorationModel,
+    device: str,
+    engine: str,
+    precision: str,
+    tile: int,
+    batch: int | None = None,
+    compiled: bool = False,
 ) -> Restorer:
     """A Restorer; an engine other than torch has its graphs made first, which stderr tells of.
 
     Args:
         model: as :func:`pipcli.models.zoo.load_model` gives it.
-        device, engine, precision: words of the options.
+        device, engine, precision: words of the options. The engine ``auto`` takes the first of
+            :data:`FASTEST` that is installed, computes in that precision, and stays within the tolerance.
         batch: None for what is usual on the device.
+        compiled: by torch.compile.
 
     Raises:
         UsageError, DeviceError, ExportError, OutputError: what is asked for is not there, or cannot be made.
@@ -33,22 +50,59 @@ def make_restorer(
     from pipcli.inference.device import choose_device, choose_precision, usual_batch
     from pipcli.inference.engine import Restorer
 
-    if engine in TORCH:
-        where = choose_device(device)
+    if compiled and engine not in (AUTO, TORCH):
+        raise UsageError(f"--compile is torch's: it has no meaning for --engine {engine}")
+    # The other engines are on the CPU alone: there is nothing to choose for auto.
+    where = choose_device("cpu" if device == "auto" and engine not in (AUTO, TORCH) else device)
+    size = usual_batch(where) if batch is None else batch
+    if compiled:
         how = choose_precision(precision, where)
-        return Restorer(model, where, how, tile, usual_batch(where) if batch is None else batch)
+        return Restorer(_compiled(model, where, how), where, how, tile, size)
+    for name in _candidates(model, where) if engine == AUTO else (engine,):
+        if name == TORCH:
+            break
+        try:
+            made, how = _on_engine(model, where, name, precision)
+        except (UsageError, DeviceError, ExportError) as error:
+            if engine != AUTO:
+                raise
+            if isinstance(error, ExportError):
+                say(f"warning: torch computes, since {error}")
+            continue
+        return Restorer(made, where, how, tile, size)
+    return Restorer(model, where, choose_precision(precision, where), tile, size)
 
+
+def _candidates(model: RestorationModel, where: torch.device) -> tuple[str, ...]:
+    """The engines that ``auto`` tries, in order."""
+    from pipcli.models.checkpoint import architecture_of
+
+    return FASTEST.get(architecture_of(model), (TORCH,)) if where.type == "cpu" else (TORCH,)
+
+
+def _on_engine(
+    model: RestorationModel, where: torch.device, name: str, precision: str
+) -> tuple[RestorationModel, Precision]:
     # Here, since it takes its time: the exporter comes with it.
     from pipcli.export.engines import choose_engine, on_engine
 
-    # The other engines are on the CPU alone: there is nothing to choose for auto.
-    where = choose_device("cpu" if device == "auto" else device)
-    chosen = choose_engine(engine, where)
+    chosen = choose_engine(name, where)
     how = engine_precision(precision, chosen)
     made = on_engine(
         model, chosen, how.dtype, on_making=lambda: say(f"making graphs for {chosen}: once for these weights")
     )
-    return Restorer(made, where, how, tile, usual_batch(where) if batch is None else batch)
+    return made, how
+
+
+def _compiled(model: RestorationModel, where: torch.device, how: Precision) -> RestorationModel:
+    from pipcli.export.engines import compiled
+
+    if where.type != "cpu":
+        raise UsageError("--compile is for the CPU here: use --device cpu, or leave it out")
+    if how.value == "fp16":
+        raise DeviceError("--compile does not compute in fp16: use --precision fp32 or bf16")
+    say("compiling: minutes, less where it was done before")
+    return compiled(model, how.dtype)
 
 
 def engine_precision(name: str, engine: Engine) -> Precision:

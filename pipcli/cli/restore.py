@@ -107,6 +107,13 @@ def restore(
     ] = DEFAULT_MODEL,
     device: DeviceOption = DeviceName.AUTO,
     engine: EngineOption = EngineName.AUTO,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Have torch compile the model first: takes minutes, and a C++ compiler; for the CPU.",
+        ),
+    ] = False,
     precision: PrecisionOption = PrecisionName.AUTO,
     tile: TileOption = 512,
     batch: Annotated[
@@ -303,7 +310,11 @@ def restore(
     from pipcli.models import zoo
     from pipcli.models.checkpoint import sha256_of
 
-    restorer = make_restorer(zoo.load_model(model), device.value, engine.value, precision.value, tile, batch)
+    # The limit on memory counts what torch takes, so that auto is torch there.
+    chosen = EngineName.TORCH if engine is EngineName.AUTO and most_memory is not None else engine
+    restorer = make_restorer(
+        zoo.load_model(model), device.value, chosen.value, precision.value, tile, batch, compiled
+    )
     memory = None
     if most_memory is None and restorer.device.type == "cpu":
         keep_freed_memory()

@@ -1,4 +1,4 @@
-"""Models that another engine runs: ONNX Runtime or OpenVINO, on the CPU, in place of torch.
+"""Models that another engine runs on the CPU: ONNX Runtime or OpenVINO, or what torch compiles.
 
 An engine's model is called as any other, so that the Restorer's pipeline, tiles, guard and shared prompts are
 the same. Its graphs (``parts.py``) are made once and kept in a folder; every time one is loaded it is run
@@ -27,7 +27,7 @@ from pipcli import __version__
 from pipcli.errors import ExportError, OutputError, UsageError
 from pipcli.export.onnx import open_onnx, require_onnx, to_onnx
 from pipcli.export.parity import trial_image
-from pipcli.export.parts import LEAST_STRIDES, Part, trace_parts
+from pipcli.export.parts import LEAST_STRIDES, Part, part_modules, trace_parts
 from pipcli.models.backbone import PromptSurvey, RestorationModel, StandIn
 from pipcli.models.layers import pad_to_stride
 
@@ -54,11 +54,15 @@ class Engine(str, Enum):
         return self.value
 
 
+COMPILED = "torch compiled"
+"""What computes a model that :func:`compiled` gave."""
+
+
 @dataclass(frozen=True)
 class Loaded:
-    """A model's graphs on one engine, by the names that ``parts.py`` gives them, and what they compute in."""
+    """A model's graphs by the names of ``parts.py``, what runs them, and what they compute in."""
 
-    engine: Engine
+    engine: str
     dtype: torch.dtype
     parts: dict[str, Run]
 
@@ -95,7 +99,7 @@ class EngineModel(StandIn):
     def __init__(self, model: RestorationModel, loaded: Loaded) -> None:
         super().__init__(model)
         self.loaded = loaded
-        self.engine = str(loaded.engine)
+        self.engine = loaded.engine
 
     def forward(self, x: Tensor, omega: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -165,18 +169,74 @@ def on_engine(
             parts = {path.stem: _open_openvino(path, dtype) for path in paths}
         else:
             parts = {path.stem: open_onnx(path) for path in paths}
-        loaded = Loaded(engine, dtype, parts)
-        made = EngineModel(model, loaded).eval()
+        made = EngineModel(model, Loaded(str(engine), dtype, parts)).eval()
         distance = _distance(model, made)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
     except Exception as error:  # tracer, exporter and runtimes have no common type of error
-        reason = " ".join(str(error).split())[:500]
-        raise ExportError(f"engine {engine} cannot run this model: {reason}") from error
-    if not distance >= TOLERANCE_DB:  # NaN is not
-        how = str(dtype).removeprefix("torch.")
+        raise ExportError(f"engine {engine} cannot run this model: {_reason(error)}") from error
+    return _within_tolerance(made, distance)
+
+
+def compiled(model: RestorationModel, dtype: torch.dtype, cache: Path | None = None) -> EngineModel:
+    """A model that torch.compile has compiled, run beside torch as it is and found true.
+
+    One graph of each part serves every size. The first time takes minutes; what the C++ compiler makes is
+    kept for the next in $TORCHINDUCTOR_CACHE_DIR, by default in the user's cache folder, which is set for the
+    whole process.
+
+    Args:
+        model: in float32 on the CPU, in evaluation mode; it goes on to be used.
+        dtype: float32 or bfloat16.
+        cache: folder for what is compiled; by default $PIPCLI_CACHE or the user's cache folder.
+
+    Raises:
+        ExportError: torch cannot compile here, such as without a C++ compiler, or what it made does not do
+            what the model does.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((cache or _cache()) / "inductor"))
+    try:
+        made = EngineModel(model, Loaded(COMPILED, dtype, _compiled_parts(model))).eval()
+        distance = _distance(model, made)
+    except Exception as error:  # dynamo, inductor and compilers have no common type of error
         raise ExportError(
-            f"engine {engine} in {how} is {distance:.1f} dB from torch in fp32: {TOLERANCE_DB:g} are needed"
+            f"torch cannot compile this model here: {_reason(error)}; it needs a C++ compiler, such as g++"
+        ) from error
+    return _within_tolerance(made, distance)
+
+
+def _compiled_parts(model: RestorationModel) -> dict[str, Run]:
+    """The parts as functions of flat lists, to be compiled as they are first called."""
+    parts = {
+        # One graph for all sizes; a part that cannot be one is an error, never quietly in pieces.
+        name: torch.compile(module.eval(), dynamic=True, fullgraph=True)
+        for name, module in part_modules(model).items()
+    }
+    levels = len(model.prompted_skips)
+
+    def pairs(tensors: Sequence[Tensor]) -> list[Tensor]:
+        found = parts["pairs"](list(tensors[:levels]), list(tensors[levels:]))
+        return [each for pair in found for each in pair]
+
+    def tile(tensors: Sequence[Tensor]) -> list[Tensor]:
+        x, *others = tensors
+        return [parts["tile"](x, others[:levels], others[levels:])]
+
+    runs: dict[str, Run] = {"whole": lambda tensors: [parts["whole"](*tensors)]}
+    if model.prompted:
+        runs |= {"features": lambda tensors: list(parts["features"](*tensors)), "pairs": pairs, "tile": tile}
+    return runs
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def _within_tolerance(made: EngineModel, distance: float) -> EngineModel:
+    if not distance >= TOLERANCE_DB:  # NaN is not
+        how = str(made.loaded.dtype).removeprefix("torch.")
+        raise ExportError(
+            f"{made.engine} in {how} is {distance:.1f} dB from torch in fp32: {TOLERANCE_DB:g} are needed"
         )
     return made
 

@@ -78,6 +78,14 @@ class _Tile(nn.Module):
         return self.model.prompted_by(x, placed, attention)
 
 
+def part_modules(model: RestorationModel) -> Mapping[str, nn.Module]:
+    """The parts of a model by name, each a module whose call is that part; see :func:`trace_parts`."""
+    parts: dict[str, nn.Module] = {"whole": _Whole(model)}
+    if model.prompted:
+        parts |= {"features": _Features(model), "pairs": _QueriesKeys(model), "tile": _Tile(model)}
+    return parts
+
+
 def trace_parts(model: RestorationModel) -> Mapping[str, Part]:
     """The graphs of a model by name: ``whole``, and for a prompted one ``features``, ``pairs`` and ``tile``.
 
@@ -94,10 +102,11 @@ def trace_parts(model: RestorationModel) -> Mapping[str, Part]:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(2, 3, height, width, generator=generator)
     free = _free(stride)
+    modules = part_modules(model)
     parts = {
         "whole": Part(
             _trace(
-                _Whole(model),
+                modules["whole"],
                 (x, torch.rand(2, types, generator=generator)),
                 {"x": {0: Dim.DYNAMIC, **free}, "omega": {0: Dim.DYNAMIC}},
             ),
@@ -123,15 +132,15 @@ def trace_parts(model: RestorationModel) -> Mapping[str, Part]:
         kind: tuple(f"{kind}{level}" for level in levels)
         for kind in ("feature", "placed", "attention", "query", "key")
     }
-    parts["features"] = Part(_trace(_Features(model), (x,), {"x": free}), ("x",), names["feature"])
+    parts["features"] = Part(_trace(modules["features"], (x,), {"x": free}), ("x",), names["feature"])
     parts["pairs"] = Part(
-        _trace(_QueriesKeys(model), (features, placed), {"features": sizes, "placed": sizes}),
+        _trace(modules["pairs"], (features, placed), {"features": sizes, "placed": sizes}),
         names["feature"] + names["placed"],
         tuple(name for pair in zip(names["query"], names["key"], strict=True) for name in pair),
     )
     parts["tile"] = Part(
         _trace(
-            _Tile(model),
+            modules["tile"],
             (x, placed, attention),
             {"x": free, "placed": sizes, "attention": [{} for _ in levels]},
         ),
