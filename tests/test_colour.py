@@ -280,6 +280,20 @@ def test_colours_outside_srgb_keep_their_saturation():
         assert hue[1][2] < hue[0][2]
 
 
+def test_profiles_that_exchange_channels_are_gone_through_as_they_are():
+    """Half way from such primaries to sRGB's all colours lie in a plane."""
+    exchanged = profile((0.265, 0.690, 0.680, 0.320, 0.150, 0.060), D65, gamma=2.2)
+    pixels = every_colour(np.uint16)
+    image = Image(pixels, metadata=Metadata(icc=exchanged))
+    straight = Image(np.ascontiguousarray(pixels[..., [1, 0, 2]]), metadata=Metadata(icc=GAMMA_P3))
+    colours = colours_of(exchanged, 3)
+    assert colours.fitted(pixels.reshape(-1, 3).astype(np.float32) / 65535) is colours
+    seen = np.clip(colours_of(GAMMA_P3, 3).to_srgb(straight.pixels.astype(np.float32) / 65535), 0, 1)
+    shown = image.crop_float(0, image.height, 0, image.width)
+    np.testing.assert_allclose(shown, seen, atol=2e-3)
+    np.testing.assert_array_equal(image.store(shown), pixels)
+
+
 def test_store_looks_at_the_pixels_of_its_own_place():
     image = Image(every_colour(np.uint16), metadata=Metadata(icc=PROFILES["ProPhoto"]))
     part = image.store(image.crop_float(30, 50, 7, 19), 30, 7)

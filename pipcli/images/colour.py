@@ -160,7 +160,8 @@ class MatrixColours:
         Args:
             values: n×3 in this space, means over a few pixels each, in which noise does not count.
         """
-        if self.matrix is None:
+        # Of odd profiles, such as those that exchange channels, what lies in between may be no colour space.
+        if self.matrix is None or np.linalg.eigvals(self.matrix).real.min() <= 0:
             return self
         light = np.stack([curve.light(values[:, i]) for i, curve in enumerate(self.curves)], axis=1)
         light = np.clip(light, 0, 1).astype(np.float64)
