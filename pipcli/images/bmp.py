@@ -53,7 +53,7 @@ def read_bmp(data: bytes, max_pixels: int) -> Image:
         raise
     except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError) as error:
         raise ImageError(f"damaged BMP: {error}") from error
-    notes = ("palette image read as RGB",) if palette else ()
+    notes: tuple[str, ...] = ("palette image read as RGB",) if palette else ()
     if linked:
         notes += ("a colour profile in another file is not looked for",)
     has_alpha = planes.ndim == 3 and planes.shape[2] == 4
