@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,12 +76,14 @@ def test_the_noise_is_told_from_the_crops_alone(model):
     assert not torch.equal(model(crops, overview)[0], other[0])
 
 
-def test_the_temperature_divides_the_logits_and_travels_with_the_weights(model):
+def test_temperature_and_offset_calibrate_the_logits_and_travel_with_the_weights(model):
     crops, overview = looks()
     logits, _ = model(crops, overview)
     model.temperature.fill_(2.0)
-    torch.testing.assert_close(model(crops, overview)[0], logits / 2)
+    model.offset[1] = 3
+    torch.testing.assert_close(model(crops, overview)[0], logits / 2 + torch.tensor([0.0, 3, 0, 0, 0]))
     assert model.state_dict()["temperature"] == 2
+    assert model.state_dict()["offset"].tolist() == [0, 3, 0, 0, 0]
 
 
 def test_answers_are_float32_under_autocast(model):
@@ -105,6 +108,28 @@ def test_patches_are_seen_as_their_cosine_transform():
     flat = expected.reshape(3, 16).T
     np.testing.assert_allclose(seen[:3, 1, 2], flat[0], atol=1e-5)
     np.testing.assert_allclose(seen[3:, 1, 2].view(15, 3), np.arcsinh(flat[1:] / 0.01) / 2, atol=1e-4)
+
+
+def test_a_deeper_network_answers_as_the_shallower_one_that_it_began_as():
+    shallow, deep = (Classifier(replace(TINY, depth=depth)).eval() for depth in (1, 3))
+    crops, overview = looks()
+    assert not torch.equal(deep(crops, overview)[0], shallow(crops, overview)[0])
+    deep.load_state_dict({**deep.state_dict(), **shallow.state_dict()})
+    torch.testing.assert_close(deep(crops, overview), shallow(crops, overview))
+
+
+def test_a_single_streak_can_be_told_by_the_peak(model):
+    """What differs in one place of a crop alone moves the answer by more than its share of the mean."""
+    trunk = model.closely
+    flat = torch.full((1, 3, 32, 32), 0.5)
+    streak = flat.clone()
+    streak[..., 8:12, 8:12] += 0.4 * torch.rand((3, 4, 4), generator=torch.Generator().manual_seed(3))
+    torch.nn.init.ones_(trunk.peak.weight)
+    with torch.no_grad():
+        with_peak = (trunk(streak) - trunk(flat)).abs().mean()
+        torch.nn.init.zeros_(trunk.peak.weight)
+        without = (trunk(streak) - trunk(flat)).abs().mean()
+    assert with_peak > 2 * without > 0
 
 
 def test_faint_noise_is_seen_under_autocast_too():

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from photographs import write_photographs
+from PIL import Image
 
 from pipcli.degradations import Degradation
 from pipcli.synthesis import SynthesisRanges
+from pipcli.training.bank import PixelBank
 from pipcli.training.classifier_data import FAINT, Example, ExampleMaker, ExampleShares, as_jpeg, whole
 from pipcli.training.data import Photographs, load_photographs
 
@@ -92,6 +94,38 @@ def test_real_pairs_and_frames_are_used(photographs):
     blurred = maker(photographs, real, (Degradation.BLUR,))
     sharp, mean = blurred.chain()
     assert np.asarray(mean.picture, float).std() < np.asarray(sharp.picture, float).std()
+
+
+def test_scenes_for_haze_are_often_rooms_and_dark(photographs):
+    # A black room is told from every photo.
+    rooms = replace(photographs, high=PixelBank([np.zeros((56, 64, 3), np.uint8)], torch.device("cpu")))
+    fair = replace(SHARES, rooms=0.4, handled=0.0, two=0.0, finished=0.0)
+    hazy = maker(rooms, fair, (Degradation.HAZE,))
+    black = [not np.asarray(hazy.chain()[0].picture).any() for _ in range(200)]
+    assert 0.3 < np.mean(black) < 0.5
+    grey = Image.new("RGB", (40, 40), (128, 128, 128))
+    values = [np.asarray(hazy.darkened(grey)).mean() for _ in range(60)]
+    assert min(values) < 70 < 130 < max(values)
+
+
+def test_light_rain_leaves_most_of_the_picture_alone(photographs):
+    grey = Image.new("RGB", (96, 96), (90, 90, 90))
+    touched = {}
+    for share in (0.0, 1.0):
+        rainy = maker(photographs, replace(SHARES, light_rain=share))
+        wet = [np.asarray(rainy.degraded(grey, Degradation.RAIN)[0]) for _ in range(40)]
+        touched[share] = np.median([(each > 100).mean() for each in wet])
+    assert 0 < touched[1.0] < 0.5 * touched[0.0]
+
+
+def test_smooth_haze_has_no_objects_of_its_own(photographs):
+    grey = Image.new("RGB", (96, 96), (60, 60, 60))
+    steps = {}
+    for share in (0.0, 1.0):
+        hazy = maker(photographs, replace(SHARES, smooth_haze=share))
+        made = [np.asarray(hazy.degraded(grey, Degradation.HAZE)[0], float) for _ in range(30)]
+        steps[share] = np.median([np.abs(np.diff(each, axis=0)).max() for each in made])
+    assert steps[1.0] < 0.5 * steps[0.0]
 
 
 def test_whole_frames_average_what_lies_in_the_bank(photographs):

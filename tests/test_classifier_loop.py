@@ -25,7 +25,7 @@ RECIPE = ClassifierRecipe(
     "classifier",
     model={"size": 32, "crops": 2, "widths": [16, 16], "depth": 1, "features": 8},
     batch=4,
-    crops=1,
+    crops=(1, 2),
     steps=4,
     data=ExampleShares(sides=(32, 40)),
     optimiser=Optimiser(warmup=1),
@@ -53,8 +53,9 @@ def test_a_run_leaves_calibrated_weights_that_tell_how_they_came_about(data, tmp
     assert record["training"]["recipe"]["steps"] == 4
     (line,) = (json.loads(text) for text in (tmp_path / "run/log.jsonl").read_text().splitlines())
     assert set(line["validation"]) == {"loss", "top1", "clean", "noise"}
-    temperature = load_classifier_weights(path).temperature.item()
-    assert temperature == pytest.approx(line["temperature"], rel=1e-3)
+    model = load_classifier_weights(path)
+    assert model.temperature.item() == pytest.approx(line["temperature"], rel=1e-3)
+    assert model.offset.tolist() == pytest.approx(line["offset"], rel=1e-3, abs=1e-6)
     assert (tmp_path / "run/best.safetensors").is_file()
     assert reports[-1].validation == line["validation"]
 
@@ -68,6 +69,21 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(data, tmp_path):
     whole, halves = (weights_of(tmp_path / name / "last.safetensors") for name in ("whole", "halves"))
     for name, value in whole.items():
         torch.testing.assert_close(halves[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_a_run_begins_at_given_weights_at_temperature_one(data, tmp_path):
+    first = train_classifier(RECIPE, data, tmp_path / "first")
+    begun = replace(RECIPE, steps=1, optimiser=replace(RECIPE.optimiser, learning_rate=1e-12))
+    deeper = replace(begun, model={**RECIPE.model, "depth": 2})
+    again = train_classifier(deeper, data, tmp_path / "again", init=first)
+    assert read_record(again)["training"]["initialised_from"] == "last.safetensors"
+    given, kept = weights_of(first), weights_of(again)
+    # BatchNorm's statistics follow the step's batch, whatever its rate.
+    for name in (name for name in given if name.endswith(("weight", "bias"))):
+        torch.testing.assert_close(kept[name], given[name], rtol=2e-3, atol=1e-5, msg=name)
+    with pytest.raises(UsageError, match=r"has no place in it"):
+        train_classifier(RECIPE, data, tmp_path / "other", init=again)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_signal_ends_the_run_with_a_checkpoint(data, tmp_path):

@@ -1,4 +1,4 @@
-"""Validation of a classifier: its figures by hand, and a temperature that is found again."""
+"""Validation of a classifier: its figures by hand, and a calibration that is found again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipcli.synthesis import SynthesisRanges
 from pipcli.training.classifier_data import ExampleMaker, ExampleShares
 from pipcli.training.classifier_validation import (
     Views,
-    find_temperature,
+    find_calibration,
     make_views,
     predict,
     presence_loss,
@@ -44,9 +44,29 @@ def test_smoothing_moves_the_best_answer():
 @pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
 def test_the_temperature_of_overconfident_logits_is_found(truth):
     generator = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn((4000, 5), generator=generator)
+    logits = 3 * torch.randn((8000, 5), generator=generator)
     present = (torch.rand(logits.shape, generator=generator) < logits.sigmoid()).float()
-    assert find_temperature(logits * truth, present) == pytest.approx(truth, rel=0.07)
+    temperature, offset = find_calibration(logits * truth, present)
+    assert temperature == pytest.approx(truth, rel=0.07)
+    # Clean pictures, which are few here, weigh as much as all others, and so pull the offsets down.
+    assert offset.max() < 0.1
+
+
+def test_offsets_of_shy_logits_are_found():
+    generator = torch.Generator().manual_seed(0)
+    shift = torch.tensor([0.0, 2.0, -1.5])
+    logits = 3 * torch.randn((20000, 3), generator=generator) - 2
+    present = (torch.rand(logits.shape, generator=generator) < logits.sigmoid()).float()
+    _, fair = find_calibration(logits, present)
+    temperature, offset = find_calibration(logits - shift, present)
+    torch.testing.assert_close(offset, fair + shift / temperature, atol=0.02, rtol=0.02)
+
+
+def test_without_examples_nothing_is_calibrated():
+    logits = torch.randn((6, 2), generator=torch.Generator().manual_seed(0))
+    temperature, offset = find_calibration(logits, torch.full((6, 2), NAN))
+    assert temperature == pytest.approx(1)
+    assert offset.tolist() == pytest.approx([0, 0])
 
 
 def test_figures_by_hand():
@@ -65,11 +85,15 @@ def test_whole_pictures_are_shown_as_they_are_and_alike(tmp_path):
     _, held_out = load_photographs(tmp_path, torch.device("cpu"))
     maker = ExampleMaker(held_out, tuple(Degradation), ExampleShares(sides=(32, 48)), SynthesisRanges())
     views = make_views(maker, 32, 3)
-    # Two photos clean and in eleven ways; two pairs; one stretch of frames; everything twice.
-    assert len(views.crops) == 2 * (2 * 12 + 2 * 2 + 2)
-    assert {tuple(each.shape) for each in views.crops} == {(3, 3, 32, 32)}
+    # Two photos clean and in eleven ways, twice dark and then with haze; two pairs, the bright ones with four
+    # degradations and three times dark and with haze; one stretch of frames; everything in three forms.
+    assert len(views.crops) == 3 * (2 * (12 + 4) + 2 * (2 + 4 + 6) + 2)
+    # At half its size a picture of the fixture has room for a single crop.
+    assert {tuple(each.shape[1:]) for each in views.crops} == {(3, 32, 32)}
+    assert {len(each) for each in views.crops} == {1, 3}
     assert {each.dtype for each in views.overviews} == {torch.uint8}
-    assert bool(views.sigma[1::2].isnan().all())
+    assert bool(views.sigma[1::3].isnan().all() and views.sigma[2::3].isnan().all())
+    assert bool(views.sigma[::3].isfinite().any())
     again = make_views(maker, 32, 3)
     assert all(torch.equal(one, two) for one, two in zip(views.crops, again.crops, strict=True))
 

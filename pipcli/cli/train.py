@@ -41,8 +41,12 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
     init: Annotated[
-        Path | None,
-        typer.Option(metavar="WEIGHTS", help="Start from these; what they lack starts without effect."),
+        list[Path] | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Start from these; what they lack starts without effect. Given several times: from their mean.",
+            show_default=False,
+        ),
     ] = None,
     ct: Annotated[
         Path | None,
@@ -67,10 +71,11 @@ def train(
 
     chosen: Recipe | ClassifierRecipe
     chosen = load_classifier_recipe(recipe) if is_classifier_recipe(recipe) else load_recipe(recipe)
-    if isinstance(chosen, ClassifierRecipe):
-        for name, given in (("--init", init), ("--ct", ct)):
-            if given is not None:
-                raise UsageError(f"{name} is not for a classifier, which {recipe} trains")
+    if isinstance(chosen, ClassifierRecipe) and ct is not None:
+        raise UsageError(f"--ct is not for a classifier, which {recipe} trains")
+    starts = tuple(init or ())
+    if isinstance(chosen, ClassifierRecipe) and len(starts) > 1:
+        raise UsageError(f"--init is given {len(starts)} times: a classifier starts from one file of weights")
     if minutes is not None and steps is not None:
         raise UsageError("--minutes and --steps exclude each other")
     for name, value in (("--minutes", minutes), ("--steps", steps)):
@@ -106,9 +111,10 @@ def train(
                 say(f"{progress.minutes:.0f} min, step {progress.step}: {scores}{unit}")
 
         if isinstance(chosen, ClassifierRecipe):
-            weights = train_classifier(chosen, data, out, resume=resume, report=report)
+            start = starts[0] if starts else None
+            weights = train_classifier(chosen, data, out, resume=resume, init=start, report=report)
         else:
-            weights = train_model(chosen, data, out, resume=resume, init=init, ct=ct, report=report)
+            weights = train_model(chosen, data, out, resume=resume, init=starts, ct=ct, report=report)
     if weights is None:
         if chief:
             say(f"stopped at a checkpoint; the same command with --resume goes on in {out}")

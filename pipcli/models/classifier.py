@@ -95,8 +95,13 @@ class PatchCosines(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Half precision would round the pixels to steps as large as faint noise.
         with torch.autocast(x.device.type, enabled=False):
-            cosines = F.conv2d(x.float() - 0.5, self.kernel, stride=_PATCH)
-        return torch.cat([cosines[:, :3], torch.asinh(cosines[:, 3:] / _SMALL) / 2], dim=1)
+            cosines = F.conv2d(x.float(), self.kernel, stride=_PATCH)
+        # A grey of 0.5 has the mean coefficient 2.
+        means, others = cosines[:, :3] - _PATCH / 2, cosines[:, 3:] / _SMALL
+        # The inverse hyperbolic sine by its logarithm: torch.asinh is many times slower on a CPU.
+        size = others.abs()
+        curved = torch.log(size + (size.square() + 1).sqrt()) / 2
+        return torch.cat([means, torch.where(others < 0, -curved, curved)], dim=1)
 
 
 class CompactTrunk(nn.Module):
@@ -117,16 +122,22 @@ class CompactTrunk(nn.Module):
             nn.BatchNorm2d(fine),
             nn.ReLU(inplace=True),
         )
-        self.blocks = nn.Sequential(
-            FourierBlock((fine, 0), split, stride=2, local_unit=False),
-            *(FourierBlock(split, split, local_unit=False) for _ in range(depth - 1)),
-        )
+        deeper = [FourierBlock(split, split, local_unit=False) for _ in range(depth - 1)]
+        self.blocks = nn.Sequential(FourierBlock((fine, 0), split, stride=2, local_unit=False), *deeper)
         self.head = nn.Linear(2 * coarse, features)
+        self.peak = nn.Linear(coarse, features, bias=False)
+        # Both begin without effect: more blocks change nothing of what a shallower network has learned.
+        nn.init.zeros_(self.peak.weight)
+        for block in deeper:
+            nn.init.zeros_(block.second_norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.blocks(self.stem(x)).float()
-        mean, spread = seen.mean(dim=(-2, -1)), seen.std(dim=(-2, -1), correction=0)
-        out: Tensor = self.head(torch.cat([mean, spread], dim=1))
+        mean = seen.mean(dim=(-2, -1))
+        # By its definition, far quicker than torch.std; the least term keeps the root's slope finite.
+        spread = ((seen - mean[..., None, None]).square().mean(dim=(-2, -1)) + 1e-8).sqrt()
+        # A few streaks of rain hardly move the mean of a crop.
+        out: Tensor = self.head(torch.cat([mean, spread], dim=1)) + self.peak(seen.amax(dim=(-2, -1)))
         return out
 
 
@@ -159,6 +170,7 @@ class Classifier(nn.Module):
     """
 
     temperature: Tensor
+    offset: Tensor
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -169,8 +181,9 @@ class Classifier(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(3 * config.features, 128), nn.ReLU(inplace=True))
         self.head = nn.Linear(128, len(config.degradations))
         self.noise = nn.Linear(2 * config.features, 1)
-        # The logits are divided by it; found after training, on held-out photos.
+        # The logits are divided by the one and moved by the other; found after training, on held-out photos.
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(len(config.degradations)))
 
     def forward(self, crops: Tensor, overview: Tensor) -> tuple[Tensor, Tensor]:
         images, number = crops.shape[:2]
@@ -179,7 +192,8 @@ class Classifier(nn.Module):
         far = self.broadly(overview).float()
         # A half-precision logit or sigma would be rounded to one part in 256; these layers cost nothing.
         with torch.autocast(crops.device.type, enabled=False):
-            logits: Tensor = self.head(self.hidden(torch.cat([near, far], dim=1))) / self.temperature
+            seen = self.head(self.hidden(torch.cat([near, far], dim=1)))
+            logits: Tensor = seen / self.temperature + self.offset
             sigma = torch.expm1(F.softplus(self.noise(near)[:, 0]).clamp(max=6.0))
         return logits, sigma
 

@@ -55,7 +55,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="0e1c75188abf2d8681efabaebb7b050dc197c6025a14740c21dfca4d778cb593",
+        sha256="b306c62d47ddd4d8db4179f5a75faeb007e67730fdc327e43fdfa389794e3093",
         summary="tells what ails an image, and how noisy it is",
     ),
 }

@@ -22,6 +22,7 @@ from torch import Tensor
 from pipcli.degradations import Degradation
 from pipcli.models.classifier import choose_crops, make_overview
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade
+from pipcli.synthesis.rain import RainRanges
 from pipcli.training.bank import PixelBank
 from pipcli.training.data import FEWEST_FRAMES, HAZE_GAMMA, MOST_FRAMES, Photographs
 
@@ -37,13 +38,18 @@ FAINT: Mapping[Degradation, float] = {
 """PSNR in dB between the links before and after, from which a degradation is too faint to be labelled."""
 
 SHARES: Mapping[Degradation, float] = {
-    Degradation.NOISE: 0.24,
-    Degradation.RAIN: 0.21,
-    Degradation.HAZE: 0.15,
-    Degradation.BLUR: 0.24,
-    Degradation.LOWLIGHT: 0.16,
+    Degradation.NOISE: 0.18,
+    Degradation.RAIN: 0.38,
+    Degradation.HAZE: 0.16,
+    Degradation.BLUR: 0.18,
+    Degradation.LOWLIGHT: 0.10,
 }
-"""Of the chains, by what happens first."""
+"""Of the chains, by what happens first; rain is what is learned most slowly."""
+
+LIGHT_RAIN = RainRanges(
+    coverage=(0.012, 0.10), brightness=(40.0, 160.0), mean=(0.6, 12.0), length=(12.0, 120.0), width=(1.0, 2.5)
+)
+"""A few thin bright streaks: what restoration hardly meets, but whoever looks for rain must find."""
 
 SECOND: Mapping[Degradation, tuple[Degradation, ...]] = {
     Degradation.NOISE: (),
@@ -76,23 +82,35 @@ class ExampleShares:
         real_blur: share of blur chains averaged from video frames.
         two: share of the chains with a second degradation.
         handled: share of the chains that are resized in the end, compressed as JPEG, or both.
+        rooms: share of the windows for haze cut from the bright pictures of LOL: its benchmarks are rooms.
+        light_rain: share of rain drawn from :data:`LIGHT_RAIN`.
+        smooth_haze: share of haze without the sharp-edged objects that depth is made up of: real haze shows
+            no edge where the scene has none.
     """
 
-    sides: tuple[int, int] = (144, 320)
+    sides: tuple[int, int] = (144, 360)
     smallest_scale: float = 0.4
     finished: float = 0.35
     real_lowlight: float = 0.5
     real_blur: float = 0.35
     two: float = 0.25
-    handled: float = 0.6
+    handled: float = 0.7
+    rooms: float = 0.4
+    light_rain: float = 0.4
+    smooth_haze: float = 0.6
 
     def __post_init__(self) -> None:
         low, high = self.sides
         if not 32 <= low <= high:
             raise ValueError(f"sides is {self.sides}: they must rise from at least 32")
+        if self.rooms > 0.85:
+            raise ValueError(f"rooms is {self.rooms}: 0.15 is for video frames, so it must be at most 0.85")
         if not 0.1 <= self.smallest_scale <= 1:
             raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.1, 1]")
-        for name in ("finished", "real_lowlight", "real_blur", "two", "handled"):
+        for name in (
+            *("finished", "real_lowlight", "real_blur", "two", "handled"),
+            *("rooms", "light_rain", "smooth_haze"),
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
 
@@ -192,6 +210,10 @@ class ExampleMaker:
             level = math.exp(self.host.uniform(math.log(low), math.log(high)))
             noise = replace(ranges.noise, sigma=(level, level), eight_bit_chance=0.0)
             ranges = replace(ranges, noise=noise)
+        elif kind is Degradation.RAIN and self.host.random() < self.shares.light_rain:
+            ranges = replace(ranges, rain=LIGHT_RAIN)
+        elif kind is Degradation.HAZE and self.host.random() < self.shares.smooth_haze:
+            ranges = replace(ranges, haze=replace(ranges.haze, occluders=0))
         result = degrade(pixels, kind, ranges, self.generator)
         truncated = False
         if kind is Degradation.NOISE:
@@ -209,18 +231,25 @@ class ExampleMaker:
         if kind is Degradation.BLUR and len(photographs.first_frames) and chance < self.shares.real_blur:
             start = int(photographs.first_frames[self.host.randrange(len(photographs.first_frames))])
             return *self.blurred_frames(start, self._place(photographs.frames, start)), math.nan
-        clean = self.clean()
-        if kind is Degradation.HAZE:
-            # Haze over dark rooms is grey, not white, and dark rooms without haze are not low light.
-            clean = _curved(clean, self.host.uniform(*HAZE_GAMMA))
+        hazy = kind is Degradation.HAZE
+        clean = self.darkened(self.clean(self.shares.rooms)) if hazy else self.clean()
         degraded, sigma = self.degraded(clean, kind)
         return clean, degraded, sigma
 
-    def clean(self) -> Picture:
-        """A window of a photo, of a bright LOL picture or of a sharp frame, some finished otherwise."""
+    def darkened(self, clean: Picture) -> Picture:
+        """A scene for haze: over dark rooms it is grey, not white, and without it they are not low light."""
+        return _curved(clean, self.host.uniform(*HAZE_GAMMA))
+
+    def clean(self, rooms: float = 0.15) -> Picture:
+        """A window of a photo, of a bright LOL picture or of a sharp frame, some finished otherwise.
+
+        Args:
+            rooms: chance of a bright LOL picture, where there are any.
+        """
         photographs, host = self.photographs, self.host
-        banks = [photographs.photos, photographs.high, photographs.frames]
-        (bank,) = host.choices(banks, [0.7 if i == 0 else 0.15 * bool(len(b)) for i, b in enumerate(banks)])
+        banks = (photographs.photos, photographs.high, photographs.frames)
+        chances = [0.85 - rooms, rooms * bool(len(photographs.high)), 0.15 * bool(len(photographs.frames))]
+        (bank,) = host.choices(banks, chances)
         picture = self._place(bank, host.randrange(len(bank))).cut(bank)
         return self._finished(picture) if host.random() < self.shares.finished else picture
 
@@ -300,7 +329,7 @@ class ExampleMaker:
             host.choice(_HANDLING) if host.random() < self.shares.handled else (False, False)
         )
         if resized:
-            scale = math.exp(host.uniform(math.log(0.5), math.log(1.35)))
+            scale = math.exp(host.uniform(math.log(0.45), math.log(1.5)))
             stretch = math.exp(host.uniform(-0.1, 0.1))
             width, height = links[0].size
             least = self.shares.sides[0]

@@ -17,14 +17,14 @@ from torch.nn import functional as F
 
 from pipcli.configuration import to_mapping
 from pipcli.errors import UsageError
-from pipcli.models.checkpoint import save_weights
+from pipcli.models.checkpoint import read_record, read_tensors, save_weights
 from pipcli.models.classifier import Classifier
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import load_checkpoint, make_folder, require_free, save_checkpoint
 from pipcli.training.classifier_data import ExampleMaker
 from pipcli.training.classifier_recipe import ClassifierRecipe
 from pipcli.training.classifier_validation import (
-    find_temperature,
+    find_calibration,
     make_views,
     predict,
     presence_loss,
@@ -41,6 +41,8 @@ from pipcli.training.loop import (
 )
 from pipcli.training.optimiser import make_optimisers, moments_of
 
+_CALIBRATION = ("temperature", "offset")
+
 
 def train_classifier(
     recipe: ClassifierRecipe,
@@ -48,6 +50,7 @@ def train_classifier(
     out: Path,
     *,
     resume: bool = False,
+    init: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Path | None:
     """Train by ``recipe`` and return the path of the finished weights, or None where a signal came first.
@@ -59,11 +62,13 @@ def train_classifier(
         data: folder of training photographs (``training/data.py`` says its layout).
         out: folder of the run, made if need be.
         resume: go on from ``out/checkpoint``.
+        init: weights of a classifier to start from. They may come from a shallower one: what they lack
+            starts without effect.
 
     Raises:
-        UsageError: recipe or data do not fit, ``out`` holds a run that is not to be resumed, or several
+        UsageError: recipe, data or init do not fit, ``out`` holds a run that is not to be resumed, or several
             processes were started.
-        ModelError: the checkpoint is missing or damaged.
+        ModelError: weights or checkpoint are missing or damaged.
         OutputError: ``out`` cannot be made.
     """
     if bool(recipe.minutes) == bool(recipe.steps):
@@ -75,6 +80,8 @@ def train_classifier(
     torch.manual_seed(recipe.seed)
     config = recipe.config
     model = Classifier(config)
+    if init is not None:
+        _initialise(model, init)
     model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = copy.deepcopy(model).eval()
     parameters = list(model.parameters())
@@ -110,15 +117,18 @@ def train_classifier(
         """Calibrate and validate the average, write checkpoint, best weights and a line of the log."""
         nonlocal best
         average.temperature.fill_(1.0)
+        average.offset.fill_(0.0)
         logits, sigma = predict(average, views, device, dtype)
-        temperature = find_temperature(logits, views.present)
+        temperature, offset = find_calibration(logits, views.present)
         average.temperature.fill_(temperature)
-        scores = scores_of(logits / temperature, sigma, views)
+        average.offset.copy_(offset)
+        scores = scores_of(logits / temperature + offset, sigma, views)
         record = {
             "recipe": to_mapping(recipe),
             "step": step,
             "minutes": round(minutes(), 2),
             "device": device_name(device),
+            "initialised_from": init.name if init else None,
             "validation": {name: round(value, 4) for name, value in scores.items()},
         }
         if scores["loss"] < best:
@@ -126,14 +136,17 @@ def train_classifier(
             save_weights(average, out / "best.safetensors", record)
         line = {**save(), "done": done(), "loss": loss, "learning_rate": rate, "examples_per_second": speed}
         with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps({**line, "temperature": temperature, "validation": scores}) + "\n")
+            calibration = {"temperature": temperature, "offset": offset.tolist()}
+            log.write(json.dumps({**line, **calibration, "validation": scores}) + "\n")
         report(Progress(step, done(), minutes(), loss, rate, speed, scores))
         return record
 
     loss_sum, loss_count, speed, rate = 0.0, 0, 0.0, 0.0
     with collected_signals() as stopped:
         while done() < 1 and not stopped:
-            batch = maker.batch(recipe.batch, config.size, recipe.crops, seed_of(recipe.seed, step, 0))
+            # From a seed of its own: the number of crops must not go with what the examples begin with.
+            examples, crops = recipe.drawn(seed_of(recipe.seed, step, 1))
+            batch = maker.batch(examples, config.size, crops, seed_of(recipe.seed, step, 0))
             rate = learning_rate_at(recipe.optimiser, step, done())
             for optimiser in optimisers:
                 for group in optimiser.param_groups:
@@ -184,6 +197,17 @@ def sigma_loss(sigma: Tensor, known: Tensor) -> Tensor:
     return torch.where(measured, losses, 0.0).sum() / measured.sum().clamp(min=1)
 
 
+def _initialise(model: Classifier, path: Path) -> None:
+    """Load weights that may lack what starts without effect: further blocks."""
+    read_record(path)
+    given, own = read_tensors(path), model.state_dict()
+    foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
+    if foreign:
+        raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
+    # What is learned is not calibrated.
+    model.load_state_dict({**own, **given, **{name: own[name] for name in _CALIBRATION}})
+
+
 def _follow(average: Classifier, model: Classifier, decay: float) -> None:
     """Move the average towards the model: parameters and BatchNorm's statistics alike."""
     with torch.no_grad():
@@ -192,11 +216,11 @@ def _follow(average: Classifier, model: Classifier, decay: float) -> None:
 
 
 def _averaged(model: Classifier) -> list[Tensor]:
-    """Every tensor of floats but the temperature, which belongs to the average alone."""
+    """Every tensor of floats but the calibration, which belongs to the average alone."""
     return [
         value
         for name, value in model.state_dict().items()
-        if value.is_floating_point() and name != "temperature"
+        if value.is_floating_point() and name not in _CALIBRATION
     ]
 
 

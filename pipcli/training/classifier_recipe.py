@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,9 @@ class ClassifierRecipe:
         architecture: ``classifier``; it tells this recipe from those of restoration models.
         model: a :class:`ClassifierConfig` as plain numbers.
         batch: examples in every step, at least.
-        crops: crops of each; fewer than an image gets in use make more examples for the same work.
+        crops: fewest and most crops of each, drawn anew for every step; fewer than an image gets in use make
+            more examples for the same work. ``batch`` is for the fewest: with more crops it is smaller, so
+            that all steps cost alike.
         minutes: length of the run; 0 where ``steps`` rules.
         steps: length in optimiser steps; 0 where ``minutes`` rules.
         checkpoint_minutes: between checkpoints, each with a validation.
@@ -34,7 +37,7 @@ class ClassifierRecipe:
     architecture: str
     model: dict[str, Any] = field(default_factory=dict)
     batch: int = 48
-    crops: int = 4
+    crops: tuple[int, int] = (2, 6)
     minutes: float = 0.0
     steps: int = 0
     checkpoint_minutes: float = 8.0
@@ -47,9 +50,11 @@ class ClassifierRecipe:
     def __post_init__(self) -> None:
         if self.architecture != CLASSIFIER:
             raise ValueError(f"architecture is {self.architecture!r}: it must be {CLASSIFIER!r}")
-        for name in ("batch", "crops"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.batch < 1:
+            raise ValueError(f"batch is {self.batch}: it must be at least 1")
+        fewest, most = self.crops
+        if not 1 <= fewest <= most:
+            raise ValueError(f"crops is {self.crops}: they must rise from at least 1")
         for name in ("minutes", "steps", "noise_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be a number of at least 0")
@@ -62,6 +67,13 @@ class ClassifierRecipe:
         size = self.config.size
         if self.data.sides[0] < size:
             raise ValueError(f"data.sides begin at {self.data.sides[0]}: crops of {size} do not fit in that")
+
+    def drawn(self, seed: int) -> tuple[int, int]:
+        """Examples, at least, and crops of each in the step of this seed."""
+        fewest, most = self.crops
+        crops = random.Random(seed).randint(fewest, most)
+        # The overview costs as much as a crop.
+        return max(1, round(self.batch * (fewest + 1) / (crops + 1))), crops
 
     @property
     def config(self) -> ClassifierConfig:

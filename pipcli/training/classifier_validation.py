@@ -1,13 +1,14 @@
-"""How well a classifier names what ails held-out photographs, and the temperature that makes it honest.
+"""How well a classifier names what ails held-out photographs, and the calibration that makes it honest.
 
-The pictures are whole, looked at as an image is in use, and each is there twice: as it is, and brought to one
-size and stored as JPEG.
+The pictures are whole, looked at as an image is in use, and each is there three times: as it is; brought to
+one size and stored as JPEG; and at half to one and a half times its size, as JPEG too, which leaves little of
+faint noise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,10 +21,25 @@ from pipcli.models.layers import pad_to_stride
 from pipcli.training.classifier_data import Example, ExampleMaker, Picture, as_jpeg, to_tensor, whole
 
 _SIZE, _QUALITY = (480, 360), 90
+_SCALES = (0.5, 1.25, 0.75, 1.5)
+"""Factors of the third form, scene by scene."""
+
+_DRAWS: Mapping[Degradation, tuple[int, int]] = {
+    Degradation.NOISE: (3, 1),
+    Degradation.RAIN: (4, 2),
+    Degradation.HAZE: (2, 3),
+    Degradation.BLUR: (2, 1),
+    Degradation.LOWLIGHT: (2, 0),
+}
+"""How often each photo, and each bright picture of a room, is degraded anew."""
+
 _SEED = 20_000
 _THRESHOLD = 0.5
 
-_TEMPERATURES = torch.logspace(-0.7, 0.7, 141)
+Degraded = tuple[Picture, Degradation, float]
+"""A picture, what ails it, and sigma of noise (NaN of all else)."""
+
+_RIDGE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -43,18 +59,21 @@ def make_views(maker: ExampleMaker, size: int, crops: int) -> Views:
     """The validation set of the maker's photographs; the same at every call."""
     maker.seed(_SEED)
     examples: list[Example] = []
-    for clean, degraded in _degraded(maker):
-        handled = _handled(clean)
-        nothing = (0.0,) * len(maker.degradations)
-        examples += [Example(clean, nothing), Example(handled, nothing)]
+    nothing = (0.0,) * len(maker.degradations)
+    for scene, (clean, degraded) in enumerate(_degraded(maker)):
+        forms: tuple[Callable[[Picture], Picture], ...] = (
+            _as_it_is,
+            _alike,
+            _scaled(_SCALES[scene % len(_SCALES)]),
+        )
+        cleans = [form(clean) for form in forms]
+        examples += [Example(before, nothing) for before in cleans]
         for picture, kind, sigma in degraded:
             present = tuple(float(each is kind) for each in maker.degradations)
-            as_is, alike = Example(picture, present, sigma), Example(_handled(picture), present)
-            # What shows in a picture may be gone when it was shrunk.
-            examples += [
-                replace(example, present=maker.visible(before, example, kind))
-                for before, example in ((clean, as_is), (handled, alike))
-            ]
+            for form, before in zip(forms, cleans, strict=True):
+                example = Example(form(picture), present, sigma if form is _as_it_is else math.nan)
+                # What shows in a picture may be gone when it was shrunk.
+                examples.append(replace(example, present=maker.visible(before, example, kind)))
     looks = [_look(to_tensor(example.picture), size, crops) for example in examples]
     return Views(
         [_stored(near) for near, _ in looks],
@@ -81,17 +100,43 @@ def predict(
     return torch.cat(logits), torch.cat(sigmas)
 
 
-def find_temperature(logits: Tensor, present: Tensor) -> float:
-    """The number to divide logits by, 0.2 to 5, that makes the labels most probable.
+def find_calibration(logits: Tensor, present: Tensor) -> tuple[float, Tensor]:
+    """The number to divide logits by, and what to add to each degradation's, that make labels most probable.
 
-    Source: Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
+    The pictures without any degradation weigh as much together as all others: of what people keep, most is
+    clean. Source: Platt, "Probabilistic outputs for support vector machines", 1999, with one slope for all,
+    which is the temperature of Guo et al., "On calibration of modern neural networks", ICML 2017, 4.2.
 
     Args:
-        logits: M×T, at temperature 1.
+        logits: M×T, as they were learned.
         present: M×T, 1, 0 or NaN.
+
+    Returns:
+        The temperature, and the offsets, T.
     """
-    losses = torch.stack([presence_loss(logits / temperature, present) for temperature in _TEMPERATURES])
-    return float(_TEMPERATURES[losses.argmin()])
+    logits, present = logits.double(), present.double()
+    known = present.isfinite()
+    clean = known.all(dim=1) & (present.nan_to_num().sum(dim=1) == 0)
+    weights = known.double()
+    if 0 < clean.sum() < len(clean):
+        weights[clean] *= (~clean).sum() / clean.sum()
+    labels = torch.where(known, present, 0.0)
+    slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    offset = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([slope, offset], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        losses = F.binary_cross_entropy_with_logits(
+            logits * slope.exp() + offset, labels, weights, reduction="sum"
+        )
+        # A degradation of which there is no example, or none that is not told at once, stays where it is.
+        total = losses / weights.sum().clamp(min=1) + _RIDGE * (slope.square() + offset.square().sum())
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    solver.step(loss)  # type: ignore[no-untyped-call]
+    return math.exp(-slope.item()), offset.detach().float()
 
 
 def presence_loss(logits: Tensor, present: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -136,24 +181,43 @@ def _share(answers: Tensor) -> float:
     return float(answers.float().mean()) if len(answers) else math.nan
 
 
-def _degraded(maker: ExampleMaker) -> Iterator[tuple[Picture, list[tuple[Picture, Degradation, float]]]]:
+def _degraded(maker: ExampleMaker) -> Iterator[tuple[Picture, list[Degraded]]]:
     """Whole pictures of the maker's photographs, and each with the degradations that it knows, and sigma."""
     photographs, kinds = maker.photographs, maker.degradations
-    for number in range(len(photographs.photos)):
-        clean = whole(photographs.photos, number)
-        draws = [kind for kind in kinds for _ in range(3 if kind is Degradation.NOISE else 2)]
-        made = [(maker.degraded(clean, kind), kind) for kind in draws]
-        yield clean, [(picture, kind, sigma) for (picture, sigma), kind in made]
-    for number in range(len(photographs.low)):
-        low = (whole(photographs.low, number), Degradation.LOWLIGHT, math.nan)
-        yield whole(photographs.high, number), [low] if Degradation.LOWLIGHT in kinds else []
+    for room, bank in enumerate((photographs.photos, photographs.high)):
+        for number in range(len(bank)):
+            clean = whole(bank, number)
+            draws = [
+                kind for kind in kinds for _ in range(_DRAWS[kind][room]) if kind is not Degradation.HAZE
+            ]
+            made = [(maker.degraded(clean, kind), kind) for kind in draws]
+            degraded: list[Degraded] = [(picture, kind, sigma) for (picture, sigma), kind in made]
+            if room and Degradation.LOWLIGHT in kinds:
+                degraded.append((whole(photographs.low, number), Degradation.LOWLIGHT, math.nan))
+            yield clean, degraded
+            for _ in range(_DRAWS[Degradation.HAZE][room] * (Degradation.HAZE in kinds)):
+                dark = maker.darkened(clean)
+                hazy, sigma = maker.degraded(dark, Degradation.HAZE)
+                yield dark, [(hazy, Degradation.HAZE, sigma)]
     for start in photographs.first_frames.tolist():
         sharp, blurred = maker.blurred_frames(start)
         yield sharp, [(blurred, Degradation.BLUR, math.nan)] if Degradation.BLUR in kinds else []
 
 
-def _handled(picture: Picture) -> Picture:
+def _as_it_is(picture: Picture) -> Picture:
+    return picture
+
+
+def _alike(picture: Picture) -> Picture:
     return as_jpeg(picture.resize(_SIZE), _QUALITY, subsampling=2)
+
+
+def _scaled(factor: float) -> Callable[[Picture], Picture]:
+    def scaled(picture: Picture) -> Picture:
+        width, height = (round(side * factor) for side in picture.size)
+        return as_jpeg(picture.resize((width, height)), _QUALITY, subsampling=2)
+
+    return scaled
 
 
 def _look(image: Tensor, size: int, count: int) -> tuple[Tensor, Tensor]:
