@@ -526,7 +526,7 @@ def test_what_init_lacks_changes_no_output(photo_folder, tmp_path, before, after
     save_weights(model, tmp_path / "init.safetensors", {})
     # Too small a rate to change any number.
     run = recipe(steps=1, model=after, optimiser={"learning_rate": 1e-30})
-    train(run, photo_folder, tmp_path / "run", init=tmp_path / "init.safetensors")
+    train(run, photo_folder, tmp_path / "run", init=[tmp_path / "init.safetensors"])
     started = load_weights(tmp_path / "run/last.safetensors")
     x = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
@@ -536,6 +536,28 @@ def test_what_init_lacks_changes_no_output(photo_folder, tmp_path, before, after
     assert (
         read_record(tmp_path / "run/last.safetensors")["training"]["initialised_from"] == "init.safetensors"
     )
+
+
+def test_several_starts_are_one_between_them(photo_folder, tmp_path):
+    first = randomised(TINY["model"])
+    with torch.no_grad():
+        second = copy.deepcopy(first)
+        for parameter in second.parameters():
+            parameter.mul_(0.5)
+    starts = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for model, path in zip((first, second), starts, strict=True):
+        save_weights(model, path, {})
+    run = recipe(steps=1, optimiser={"learning_rate": 1e-30})
+    last = train(run, photo_folder, tmp_path / "run", init=starts)
+    started = dict(load_weights(last).named_parameters())
+    for name, parameter in first.named_parameters():
+        torch.testing.assert_close(started[name].detach(), 0.75 * parameter.detach(), rtol=1e-3, atol=1e-6)
+    assert read_record(last)["training"]["initialised_from"] == "a.safetensors + b.safetensors"
+
+    other = tmp_path / "other.safetensors"
+    save_weights(build_model("unet", BARE), other, {})
+    with pytest.raises(UsageError, match="no mean with"):
+        train(run, photo_folder, tmp_path / "again", init=[starts[0], other])
 
 
 THREE_LEVELS = {"widths": [8, 12, 16], "blocks": [1, 1, 1], "prompts": [{}, {}]}
@@ -561,7 +583,7 @@ def test_foreign_weights_are_refused(photo_folder, tmp_path, foreign, own, words
     path = tmp_path / "foreign.safetensors"
     save_weights(build_model("unet", foreign), path, {})
     with pytest.raises(UsageError) as caught:
-        train(recipe(steps=1, model=own), photo_folder, tmp_path / "run", init=path)
+        train(recipe(steps=1, model=own), photo_folder, tmp_path / "run", init=[path])
     assert f"weights {path} do not fit the recipe's model: " in str(caught.value)
     assert words in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -571,7 +593,7 @@ def test_damaged_weights_are_refused(photo_folder, tmp_path):
     path = tmp_path / "damaged.safetensors"
     path.write_bytes(b"no weights")
     with pytest.raises(ModelError, match=r"damaged\.safetensors cannot be read"):
-        train(recipe(steps=1), photo_folder, tmp_path / "run", init=path)
+        train(recipe(steps=1), photo_folder, tmp_path / "run", init=[path])
 
 
 # Several processes

@@ -44,7 +44,7 @@ def train(
         list[Path] | None,
         typer.Option(
             metavar="WEIGHTS",
-            help="Start from these; what they lack starts without effect. Given several times: from their mean.",
+            help="Start from these; what they lack starts without effect. Several times: from their mean.",
             show_default=False,
         ),
     ] = None,

@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ def train(
     out: Path,
     *,
     resume: bool = False,
-    init: Path | None = None,
+    init: Sequence[Path] = (),
     ct: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Path | None:
@@ -86,7 +86,9 @@ def train(
         out: folder of the run, made if need be.
         resume: go on from ``out/checkpoint``.
         init: weights to start from. They may lack the prompts (a bare model's) or come from a shallower
-            model: what they lack starts as it would in a new model, which changes no output.
+            model: what they lack starts as it would in a new model, which changes no output. Of several,
+            their mean: two ends of one model's training lie in one basin, and training goes on well from
+            between them (model soups, arXiv 2203.05482).
         ct: folder of CT slices, in place of ``ct`` in ``data``.
 
     Raises:
@@ -100,7 +102,7 @@ def train(
     device, dtype, rank, world = place_process()
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.architecture, recipe.model)
-    if init is not None:
+    if init:
         _initialise(model, init)
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     names = [name for name, _ in model.named_parameters()]
@@ -154,7 +156,7 @@ def train(
                 "minutes": round(minutes(), 2),
                 "device": device_name(device),
                 "processes": world,
-                "initialised_from": init.name if init else None,
+                "initialised_from": " + ".join(path.name for path in init) or None,
                 "validation": validation,
             }
             if scores["mean"] > best:
@@ -269,9 +271,11 @@ def _agree(done: float, stop: bool, world: int) -> tuple[float, bool]:
     return furthest, bool(stops)
 
 
-def _initialise(model: RestorationModel, path: Path) -> None:
+def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
     """Load weights that may lack what starts without effect: prompted skips and further residual blocks."""
+    path = paths[0]
     source = load_weights(path)
+    _take_mean(source, paths)
     if source.prompted and source.degradations != model.degradations:
         known = ", ".join(map(str, source.degradations))
         raise UsageError(f"weights {path} do not fit the recipe's model: their prompts are for {known}")
@@ -285,6 +289,17 @@ def _initialise(model: RestorationModel, path: Path) -> None:
         outputs = [net(x, torch.full((1, len(net.degradations)), 1.0)) for net in (source, model)]
     if (outputs[0] - outputs[1]).abs().max() > 1e-3:
         raise UsageError(f"weights {path} do not fit the recipe's model: what they lack changes its output")
+
+
+def _take_mean(source: RestorationModel, paths: Sequence[Path]) -> None:
+    """Put the mean of several files' weights in place of those of the first, which ``source`` has."""
+    total = source.state_dict()
+    for path in paths[1:]:
+        given = load_weights(path).state_dict()
+        if {name: value.shape for name, value in given.items()} != {n: v.shape for n, v in total.items()}:
+            raise UsageError(f"weights {path} have no mean with {paths[0]}: they are of another model")
+        total = {name: value + given[name] for name, value in total.items()}
+    source.load_state_dict({name: value / len(paths) for name, value in total.items()})
 
 
 def _collect(
