@@ -283,7 +283,7 @@ def _files(setting: Setting) -> Iterator[Row]:
 
 PARTS = {
     "engines": Part(("model on an engine", "dB to fp32"), _engines),
-    "methods": Part((f"one image of {SIDE}×{SIDE}", "of the first"), _methods),
+    "methods": Part((f"one image of {SIDE}×{SIDE}", "times the first"), _methods),
     "prompts": Part((f"PIP at {SIDE}×{SIDE}", "adds"), _prompts),
     "tiles": Part(("image in tiles", "shared statistics"), _tiles),
     "files": Part(("file to file", "inside the model"), _files),
