@@ -15,6 +15,7 @@ from pipcli.training.classifier_data import ExampleMaker, ExampleShares
 from pipcli.training.classifier_validation import (
     Views,
     find_calibration,
+    make_clean_views,
     make_views,
     predict,
     presence_loss,
@@ -48,8 +49,8 @@ def test_the_temperature_of_overconfident_logits_is_found(truth):
     present = (torch.rand(logits.shape, generator=generator) < logits.sigmoid()).float()
     temperature, offset = find_calibration(logits * truth, present)
     assert temperature == pytest.approx(truth, rel=0.07)
-    # Clean pictures, which are few here, weigh as much as all others, and so pull the offsets down.
-    assert offset.max() < 0.1
+    # Clean pictures, which are few here, weigh more than all others, and so pull the offsets down.
+    assert offset.max() < 0
 
 
 def test_offsets_of_shy_logits_are_found():
@@ -59,7 +60,7 @@ def test_offsets_of_shy_logits_are_found():
     present = (torch.rand(logits.shape, generator=generator) < logits.sigmoid()).float()
     _, fair = find_calibration(logits, present)
     temperature, offset = find_calibration(logits - shift, present)
-    torch.testing.assert_close(offset, fair + shift / temperature, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(offset, fair + shift / temperature, atol=0.05, rtol=0.02)
 
 
 def test_without_examples_nothing_is_calibrated():
@@ -96,6 +97,11 @@ def test_whole_pictures_are_shown_as_they_are_and_alike(tmp_path):
     assert bool(views.sigma[::3].isfinite().any())
     again = make_views(maker, 32, 3)
     assert all(torch.equal(one, two) for one, two in zip(views.crops, again.crops, strict=True))
+
+    clean = make_clean_views(held_out, 5, 32, 3)
+    # One photo of two, one pair of two and five frames of thirteen, in two forms.
+    assert len(clean.crops) == 2 * (1 + 1 + 5)
+    assert torch.equal(clean.present, torch.zeros(14, 5))
 
     model = Classifier(ClassifierConfig(size=32, widths=(8, 16), depth=1, features=8)).train()
     logits, sigma = predict(model, views, torch.device("cpu"), torch.float32)

@@ -55,7 +55,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="b306c62d47ddd4d8db4179f5a75faeb007e67730fdc327e43fdfa389794e3093",
+        sha256="df27348bc8ead484c03b7c06ac6764684ce289728c859c17e70e760e3a4c6c4d",
         summary="tells what ails an image, and how noisy it is",
     ),
 }

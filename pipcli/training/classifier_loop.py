@@ -25,6 +25,7 @@ from pipcli.training.classifier_data import ExampleMaker
 from pipcli.training.classifier_recipe import ClassifierRecipe
 from pipcli.training.classifier_validation import (
     find_calibration,
+    make_clean_views,
     make_views,
     predict,
     presence_loss,
@@ -56,7 +57,7 @@ def train_classifier(
     """Train by ``recipe`` and return the path of the finished weights, or None where a signal came first.
 
     Under ``out`` stand the files that :func:`pipcli.training.loop.train` writes; every weights file is the
-    moving average of the weights, calibrated on the held-out photographs.
+    moving average of the weights, calibrated on the held-out photographs and on clean ones.
 
     Args:
         data: folder of training photographs (``training/data.py`` says its layout).
@@ -92,6 +93,7 @@ def train_classifier(
     views = make_views(
         ExampleMaker(held_out, model.degradations, recipe.data, ranges), config.size, config.crops
     )
+    cleans = make_clean_views(training, len(model.degradations), config.size, config.crops)
 
     step, minutes_before, best = 0, 0.0, math.inf
     if resume:
@@ -119,7 +121,10 @@ def train_classifier(
         average.temperature.fill_(1.0)
         average.offset.fill_(0.0)
         logits, sigma = predict(average, views, device, dtype)
-        temperature, offset = find_calibration(logits, views.present)
+        known, _ = predict(average, cleans, device, dtype)
+        temperature, offset = find_calibration(
+            torch.cat([logits, known]), torch.cat([views.present, cleans.present])
+        )
         average.temperature.fill_(temperature)
         average.offset.copy_(offset)
         scores = scores_of(logits / temperature + offset, sigma, views)

@@ -8,7 +8,7 @@ faint noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,7 @@ from pipcli.degradations import Degradation
 from pipcli.models.classifier import Classifier, candidate_corners, choose_crops, make_overview
 from pipcli.models.layers import pad_to_stride
 from pipcli.training.classifier_data import Example, ExampleMaker, Picture, as_jpeg, to_tensor, whole
+from pipcli.training.data import Photographs
 
 _SIZE, _QUALITY = (480, 360), 90
 _SCALES = (0.5, 1.25, 0.75, 1.5)
@@ -38,6 +39,9 @@ _THRESHOLD = 0.5
 
 Degraded = tuple[Picture, Degradation, float]
 """A picture, what ails it, and sigma of noise (NaN of all else)."""
+
+CLEAN_TO_AILING = 6
+"""What is expected of people's pictures: so many clean ones to one that is not."""
 
 _RIDGE = 1e-4
 
@@ -74,6 +78,23 @@ def make_views(maker: ExampleMaker, size: int, crops: int) -> Views:
                 example = Example(form(picture), present, sigma if form is _as_it_is else math.nan)
                 # What shows in a picture may be gone when it was shrunk.
                 examples.append(replace(example, present=maker.visible(before, example, kind)))
+    return _views(examples, size, crops)
+
+
+def make_clean_views(photographs: Photographs, degradations: int, size: int, crops: int) -> Views:
+    """Every third clean picture of a split, as it is and as JPEG of one size; nothing ails them.
+
+    For calibration: held-out photographs are too few to say how seldom a clean one is mistaken.
+    """
+    banks = (photographs.photos, photographs.high, photographs.frames)
+    pictures = [whole(bank, number) for bank in banks for number in range(0, len(bank), 3)]
+    nothing = (0.0,) * degradations
+    return _views(
+        [Example(form(each), nothing) for each in pictures for form in (_as_it_is, _alike)], size, crops
+    )
+
+
+def _views(examples: Sequence[Example], size: int, crops: int) -> Views:
     looks = [_look(to_tensor(example.picture), size, crops) for example in examples]
     return Views(
         [_stored(near) for near, _ in looks],
@@ -103,9 +124,10 @@ def predict(
 def find_calibration(logits: Tensor, present: Tensor) -> tuple[float, Tensor]:
     """The number to divide logits by, and what to add to each degradation's, that make labels most probable.
 
-    The pictures without any degradation weigh as much together as all others: of what people keep, most is
-    clean. Source: Platt, "Probabilistic outputs for support vector machines", 1999, with one slope for all,
-    which is the temperature of Guo et al., "On calibration of modern neural networks", ICML 2017, 4.2.
+    The pictures without any degradation weigh together :data:`CLEAN_TO_AILING` times as much as all others:
+    of what people keep, most is clean, and a wrong guess ruins a good photograph. Source: Platt,
+    "Probabilistic outputs for support vector machines", 1999, with one slope for all: the temperature of
+    Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
 
     Args:
         logits: M×T, as they were learned.
@@ -119,7 +141,7 @@ def find_calibration(logits: Tensor, present: Tensor) -> tuple[float, Tensor]:
     clean = known.all(dim=1) & (present.nan_to_num().sum(dim=1) == 0)
     weights = known.double()
     if 0 < clean.sum() < len(clean):
-        weights[clean] *= (~clean).sum() / clean.sum()
+        weights[clean] *= CLEAN_TO_AILING * (~clean).sum() / clean.sum()
     labels = torch.where(known, present, 0.0)
     slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
     offset = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=True)
