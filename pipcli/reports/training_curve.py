@@ -71,7 +71,7 @@ def curve_figure(validations: Sequence[Validation], title: str) -> bytes:
     for axes, name in zip(panels, names, strict=False):
         points = [(each.minutes, each.scores[name]) for each in validations if name in each.scores]
         axes.plot(*zip(*points, strict=True), ".-", color=COLOURS[0], markersize=4, linewidth=1)
-        axes.set_title(f"{name}: {points[-1][1]:.2f}", fontsize=9)
+        axes.set_title(f"{name}: {points[-1][1]:.4g}", fontsize=9)
     minutes = [each.minutes for each in validations]
     rate = panels[len(names)]
     rate.plot(minutes, [each.learning_rate for each in validations], ".-", color=COLOURS[1], markersize=4)
