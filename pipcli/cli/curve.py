@@ -24,7 +24,10 @@ def curve(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it is there.")] = False,
 ) -> None:
-    """Draw a training run's validation over the minutes (pipcli[plots])."""
+    """Draw the validation of a training run.
+
+    Each score over the minutes, and the learning rate, from the run's log. Needs pipcli[plots].
+    """
     from pipcli.batch.plan import require_writable
     from pipcli.images.atomic import write_bytes
     from pipcli.images.naming import shown
