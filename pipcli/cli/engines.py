@@ -77,7 +77,12 @@ def _candidates(model: RestorationModel, where: torch.device) -> tuple[str, ...]
     """The engines that ``auto`` tries, in order."""
     from pipcli.models.checkpoint import architecture_of
 
-    return FASTEST.get(architecture_of(model), (TORCH,)) if where.type == "cpu" else (TORCH,)
+    if where.type != "cpu":
+        return (TORCH,)
+    try:
+        return FASTEST.get(architecture_of(model), (TORCH,))
+    except ValueError:  # somebody's own model, which the library takes as well
+        return (TORCH,)
 
 
 def _on_engine(

@@ -63,11 +63,15 @@ def build_model(architecture: str, numbers: Mapping[str, Any]) -> RestorationMod
 
 
 def architecture_of(model: RestorationModel | Classifier) -> str:
-    """The word of a model's architecture."""
+    """The word of a model's architecture.
+
+    Raises:
+        ValueError: it is none of this program's.
+    """
     if isinstance(model, Classifier):
         return CLASSIFIER
     for word, (_, config_class) in ARCHITECTURES.items():
-        if isinstance(model.config, config_class):
+        if isinstance(getattr(model, "config", None), config_class):
             return word
     raise ValueError(f"{type(model).__name__} is no architecture of this program")
 
