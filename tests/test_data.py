@@ -274,12 +274,16 @@ def test_frames_are_cut_where_they_move(photo_folder, tmp_path):
     assert moving == pytest.approx(0.73, abs=0.1)
 
 
-def test_scenes_with_haze_are_often_darker_than_other_photos(photo_folder, tmp_path):
+def of_one_grey(photo_folder: Path, tmp_path: Path) -> Photographs:
+    """The training split, all of whose photos (but not its rooms) are of one grey."""
     folder = copied(photo_folder, tmp_path)
     for path in (folder / "photos").iterdir():
         write(path, np.full((64, 64, 3), 128, np.uint8))
-    training, _ = load_photographs(folder, CPU, 32)
-    batches = maker(training, replace(PLAIN, jitter=1.0))
+    return load_photographs(folder, CPU, 32)[0]
+
+
+def test_scenes_with_haze_are_often_darker_than_other_photos(photo_folder, tmp_path):
+    batches = maker(of_one_grey(photo_folder, tmp_path), replace(PLAIN, jitter=1.0))
     darkest = {}
     for degradation in (Degradation.HAZE, Degradation.NOISE):
         target = batches.make(Stage(1.0, 32, {degradation: 200}), 5).targets
@@ -290,11 +294,7 @@ def test_scenes_with_haze_are_often_darker_than_other_photos(photo_folder, tmp_p
 
 
 def test_rooms_are_their_share_of_the_hazy_crops_alone(photo_folder, tmp_path):
-    folder = copied(photo_folder, tmp_path)
-    for path in (folder / "photos").iterdir():
-        write(path, np.full((64, 64, 3), 128, np.uint8))
-    training, _ = load_photographs(folder, CPU, 32)
-    batches = maker(training, replace(PLAIN, rooms=0.4))
+    batches = maker(of_one_grey(photo_folder, tmp_path), replace(PLAIN, rooms=0.4))
     rooms = {Degradation.HAZE: 0, Degradation.RAIN: 0}
     for seed in range(60):
         for degradation in rooms:
