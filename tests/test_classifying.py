@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -66,6 +67,21 @@ def test_a_file_does_what_the_classifier_does(weights, tmp_path, format_):
             "logits": ["batch", 5],
             "sigma": ["batch"],
         }
+
+
+def test_a_channel_without_spread_counts_the_same_in_onnx(model, tmp_path):
+    """The exporter takes small numbers that are added for zero; the floor of the root must not be one."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra `export` is not installed")
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for trunk in (model.closely, model.broadly):
+            trunk.blocks[-1].second_norm.bias.fill_(-1e3)  # all dead: ReLU leaves nothing
+            trunk.blocks[-1].second_norm.weight.zero_()
+            trunk.head.weight.fill_(100.0)
+    save_weights(model, tmp_path / "dead.safetensors", {})
+    export = Export(str(tmp_path / "dead.safetensors"), tmp_path / "dead.onnx", Format.ONNX, classifier=True)
+    assert export_model(export).passed
 
 
 def test_a_graph_that_does_something_else_is_deleted_and_8(weights, tmp_path, monkeypatch):

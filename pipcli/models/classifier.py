@@ -134,8 +134,9 @@ class CompactTrunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = self.blocks(self.stem(x)).float()
         mean = seen.mean(dim=(-2, -1))
-        # By its definition, far quicker than torch.std; the least term keeps the root's slope finite.
-        spread = ((seen - mean[..., None, None]).square().mean(dim=(-2, -1)) + 1e-8).sqrt()
+        # By its definition, far quicker than torch.std. The floor keeps the root's slope finite; a small
+        # number added in its place would be lost in ONNX, where the exporter takes it for zero.
+        spread = (seen - mean[..., None, None]).square().mean(dim=(-2, -1)).clamp_min(1e-8).sqrt()
         # A few streaks of rain hardly move the mean of a crop.
         out: Tensor = self.head(torch.cat([mean, spread], dim=1)) + self.peak(seen.amax(dim=(-2, -1)))
         return out
