@@ -39,7 +39,7 @@ def arguments(recipe: Path | str, data: Path, out: Path, *more: str) -> list[str
 def test_help_names_every_option(capsys):
     assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out
-    for word in ("RECIPE", "--data", "--out", "--minutes", "--steps", "--resume", "--init", "--ct"):
+    for word in ("RECIPE", "--data", "--out", "--minutes", "--steps", "--resume", "--init", "--ct", "--set"):
         assert word in shown
 
 
@@ -54,6 +54,19 @@ def test_a_run_ends_with_weights(recipe, photo_folder, tmp_path, capsys):
     training = read_record(tmp_path / "run/last.safetensors")["training"]
     assert training["recipe"]["steps"] == 2
     assert training["recipe"]["minutes"] == 0
+
+
+def test_entries_of_the_recipe_can_be_set(photo_folder, tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "tiny.toml", {**TINY, "steps": 1})
+    sets = ["--set", "loss.fft=0.25", "--set", "optimiser.muon=false"]
+    assert main(arguments(recipe, photo_folder, tmp_path / "run", *sets)) == 0
+    training = read_record(tmp_path / "run/last.safetensors")["training"]["recipe"]
+    assert training["loss"]["fft"] == 0.25
+    assert training["optimiser"]["muon"] is False
+    assert main(arguments(recipe, photo_folder, tmp_path / "other", "--set", "loss.fft=much")) == 2
+    shown = capsys.readouterr().err
+    assert "change 'loss.fft=much' is no line of TOML such as optimiser.learning_rate=1e-3" in shown
+    assert not (tmp_path / "other").exists()
 
 
 def test_minutes_take_the_place_of_the_recipes_steps(photo_folder, tmp_path):

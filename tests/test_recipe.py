@@ -117,6 +117,36 @@ def test_what_is_wrong_is_said_with_file_and_entry(tmp_path, entry, value, words
     assert "\n" not in message
 
 
+def test_changes_take_the_place_of_entries():
+    plain = load_recipe("pip-unet-lite")
+    changed = load_recipe(
+        "pip-unet-lite", ["loss.fft = 0", "model.prompts=[{}, {}, {}]", "loss.tasks={ blur = 2.0 }", "seed=7"]
+    )
+    assert changed.loss.fft == 0
+    assert changed.loss.tasks == {**plain.loss.tasks, Degradation.BLUR: 2.0}
+    assert changed.model["prompts"] == [{}, {}, {}]
+    assert changed.model["widths"] == plain.model["widths"]
+    assert changed.seed == 7
+    assert load_recipe("pip-unet-lite") == plain
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("architecture=unet", "change 'architecture=unet' is no line of TOML"),
+        ("loss.fft", "change 'loss.fft' is no line of TOML"),
+        ("loss.fft=-1", "fft is -1"),
+        ("loss.nonesuch=1", "nonesuch"),
+        ("seed.deep=1", "seed"),
+    ],
+)
+def test_a_wrong_change_is_refused(change, words):
+    with pytest.raises(UsageError) as caught:
+        load_recipe("pip-unet-lite", [change])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_entry_is_named(tmp_path):
     file = write_recipe(tmp_path / "mine.toml", {"architecture": "unet"})
     with pytest.raises(UsageError, match=r"mine\.toml: missing entry model"):

@@ -39,6 +39,15 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="Length of the run in optimiser steps.", show_default=False)
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change an entry of the recipe, as TOML writes it: --set loss.fft=0.1. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
     init: Annotated[
         list[Path] | None,
@@ -70,7 +79,8 @@ def train(
     from pipcli.training.recipe import load_recipe
 
     chosen: Recipe | ClassifierRecipe
-    chosen = load_classifier_recipe(recipe) if is_classifier_recipe(recipe) else load_recipe(recipe)
+    load = load_classifier_recipe if is_classifier_recipe(recipe) else load_recipe
+    chosen = load(recipe, changes or ())
     if isinstance(chosen, ClassifierRecipe) and ct is not None:
         raise UsageError(f"--ct is not for a classifier, which {recipe} trains")
     starts = tuple(init or ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,13 +82,16 @@ class ClassifierRecipe:
         return from_mapping(ClassifierConfig, self.model, "model")
 
 
-def load_classifier_recipe(name: str) -> ClassifierRecipe:
+def load_classifier_recipe(name: str, changes: Sequence[str] = ()) -> ClassifierRecipe:
     """The recipe of a TOML file, or one of the package's by its name.
+
+    Args:
+        changes: see :func:`pipcli.training.recipe.read_recipe`.
 
     Raises:
         UsageError: as :func:`pipcli.training.recipe.load_recipe`.
     """
-    path, values = read_recipe(name)
+    path, values = read_recipe(name, changes)
     try:
         return from_mapping(ClassifierRecipe, values)
     except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -204,24 +204,31 @@ class Recipe:
         return next((stage for stage in self.stages if progress < stage.until), self.stages[-1])
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """The recipe of a TOML file, or one of the package's by its name.
+
+    Args:
+        changes: see :func:`read_recipe`.
 
     Raises:
         UsageError: no such file, no valid TOML, or an entry that does not fit; names file and entry.
     """
-    path, values = read_recipe(name)
+    path, values = read_recipe(name, changes)
     try:
         return from_mapping(Recipe, values)
     except ValueError as error:
         raise UsageError(f"recipe {path}: {error}") from None
 
 
-def read_recipe(name: str) -> tuple[Path, Mapping[str, Any]]:
+def read_recipe(name: str, changes: Sequence[str] = ()) -> tuple[Path, Mapping[str, Any]]:
     """The path and the entries, not yet checked, of a TOML file or of one of the package's recipes.
 
+    Args:
+        changes: lines of TOML, each one entry by its dotted key, such as ``loss.fft = 0``; they take the
+            place of the file's entries.
+
     Raises:
-        UsageError: no such file, or no valid TOML; names the file.
+        UsageError: no such file, no valid TOML, or a change that is none; names the file or the change.
     """
     path = Path(name)
     # A folder may well have the name of a recipe: that of its run.
@@ -232,6 +239,29 @@ def read_recipe(name: str) -> tuple[Path, Mapping[str, Any]]:
             raise UsageError(f"recipe {name} is neither a file nor one of the package's: {names}")
         path = carried
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"recipe {path}: {error}") from None
+    for change in changes:
+        _change(values, change)
+    return path, values
+
+
+def _change(values: dict[str, Any], line: str) -> None:
+    """Put one line of TOML into the entries of a recipe, in place."""
+    try:
+        changed = tomllib.loads(line)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"change {line!r} is no line of TOML such as optimiser.learning_rate=1e-3 "
+            f"(texts need quotation marks): {error}"
+        ) from None
+    _merge(values, changed)
+
+
+def _merge(values: dict[str, Any], changed: Mapping[str, Any]) -> None:
+    for name, value in changed.items():
+        if isinstance(value, dict) and isinstance(values.get(name), dict):
+            _merge(values[name], value)
+        else:
+            values[name] = value
