@@ -15,7 +15,7 @@ from pipcli.errors import ExportError, ModelError, OutputError, UsageError
 from pipcli.export import exporting
 from pipcli.export.exporting import Export, Format, export_model
 from pipcli.export.graph import ExportGraph, smallest_side, trace
-from pipcli.export.onnx import run_onnx, write_onnx
+from pipcli.export.onnx import require_onnx, run_onnx, write_onnx
 from pipcli.export.parity import compare, trial_shapes
 from pipcli.export.program import run_program, write_program
 from pipcli.models import zoo
@@ -307,3 +307,16 @@ def test_the_source_is_not_replaced(weights, tmp_path):
 def test_a_target_in_no_folder_is_refused_before_anything_is_loaded(tmp_path):
     with pytest.raises(OutputError, match="nowhere"):
         export_model(Export("no such model", tmp_path / "nowhere" / "x.pt2", Format.PT2))
+
+
+@pytest.mark.parametrize("found", ["0.7.0", "0.6.9", "0.7.0.dev20260101"])
+def test_an_onnxscript_that_is_silently_wrong_is_refused(monkeypatch, found):
+    monkeypatch.setattr("pipcli.export.onnx.version", lambda package: found)
+    with pytest.raises(UsageError, match=rf"onnxscript {found} exports .* needs 0\.7\.1 or later"):
+        require_onnx()
+
+
+@pytest.mark.parametrize("found", ["0.7.1", "0.10.0", "1.0"])
+def test_a_newer_onnxscript_is_taken(monkeypatch, found):
+    monkeypatch.setattr("pipcli.export.onnx.version", lambda package: found)
+    require_onnx()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,15 @@ INPUTS = ("x", "omega")
 OUTPUT = "y"
 AXES = ("batch", "", "height", "width")
 
+OLDEST_ONNXSCRIPT = (0, 7, 1)
+"""Older ones export ``pixel_unshuffle`` wrongly without a word."""
+
 
 def require_onnx() -> None:
     """Check that what writes and runs ONNX files is installed.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is not, or its onnxscript is too old to be right.
     """
     try:
         import onnx  # noqa: F401
@@ -34,6 +39,13 @@ def require_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UsageError(f"ONNX needs the package {error.name}: pip install 'pipcli[export]'") from None
+    found = version("onnxscript")
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:3]) < OLDEST_ONNXSCRIPT:
+        oldest = ".".join(map(str, OLDEST_ONNXSCRIPT))
+        raise UsageError(
+            f"onnxscript {found} exports some layers silently wrong: ONNX needs {oldest} or later "
+            "(pip install 'pipcli[export]')"
+        )
 
 
 def write_onnx(
