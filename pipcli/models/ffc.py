@@ -109,10 +109,11 @@ class FourierConv(nn.Module):
         local: Tensor = self.to_local(x)
         if self.to_global is None:
             return local
-        far = self.to_global(x[:, : self.near])
-        if self.spectral is not None:
-            far = far + self.spectral(x[:, self.near :])
-        return torch.cat([local, far], dim=1)
+        if self.spectral is None:
+            return torch.cat([local, self.to_global(x)], dim=1)
+        # Not two slices: their gradients would each be a whole tensor, mostly of zeros.
+        near, far = x.split([self.near, x.shape[1] - self.near], dim=1)
+        return torch.cat([local, self.to_global(near) + self.spectral(far)], dim=1)
 
 
 def _spatial(channels: int, out_channels: int, kernel: int, stride: int) -> nn.Conv2d:
