@@ -41,6 +41,14 @@ UNET = _with_and_without_prompts(
     UNet,
     UNetConfig(widths=(16, 24, 32), blocks=(1, 1, 1), prompts=(PromptConfig(24, 5), PromptConfig(12, 4))),
 )
+TOLD = Backbone(
+    UNet, replace(UNET.tiny, planes=True, prompts=(PromptConfig(20, 4), PromptConfig(12, 4))), UNET.bare
+)
+"""The U-Net with planes of ω beside the image; the bare one has neither.
+
+Another first prompt than UNET's: with that one's random weights two scores of a top-m mask are so close that
+half precision swaps them.
+"""
 NAFNET = _with_and_without_prompts(
     NAFNet,
     NAFNetConfig(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from backbones import MIX, NAFNET, RESTORMER, UNET, dead_parameters, image, psnr, randomised
+from backbones import MIX, NAFNET, RESTORMER, TOLD, UNET, dead_parameters, image, psnr, randomised
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,7 +16,7 @@ from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
 
 
-@pytest.fixture(params=[UNET, NAFNET, RESTORMER], ids=["unet", "nafnet", "restormer"])
+@pytest.fixture(params=[UNET, TOLD, NAFNET, RESTORMER], ids=["unet", "told", "nafnet", "restormer"])
 def backbone(request):
     return request.param
 
@@ -117,7 +117,7 @@ def test_prompts_can_be_put_into_a_trained_bare_net(backbone, bare):
     prompted = backbone.architecture(backbone.tiny).eval()
     missing, unexpected = prompted.load_state_dict(bare.state_dict(), strict=False)
     assert unexpected == []
-    assert {name.split(".")[0] for name in missing} == {"prompts"}
+    assert {name.split(".")[0] for name in missing} <= {"prompts", "tell"}
     x = image(12, 20)
     with torch.no_grad():
         assert torch.equal(prompted(x, MIX), bare(x, MIX))
@@ -147,19 +147,21 @@ def test_resize_matrix_is_torchs_bilinear_resize(length: int, size: int) -> None
     torch.testing.assert_close(line @ resize_matrix(length, size, line.device).T, expected)
 
 
-def _randomised_unet() -> UNet:
+def _randomised_unet(planes: bool = False) -> UNet:
     torch.manual_seed(0)
     prompts = (PromptConfig(16, 32), None, PromptConfig(32, 8))
-    model = UNet(UNetConfig(widths=(8, 16, 24, 32), blocks=(1, 1, 1, 1), prompts=prompts)).eval()
+    model = UNet(
+        UNetConfig(widths=(8, 16, 24, 32), blocks=(1, 1, 1, 1), prompts=prompts, planes=planes)
+    ).eval()
     for parameter in model.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
     return model
 
 
-@pytest.mark.parametrize("width", [200, 203])
-def test_tiles_with_shared_prompts_equal_the_whole_image(width: int) -> None:
-    model = _randomised_unet()
+@pytest.mark.parametrize(("width", "planes"), [(200, False), (203, False), (203, True)])
+def test_tiles_with_shared_prompts_equal_the_whole_image(width: int, planes: bool) -> None:
+    model = _randomised_unet(planes)
     height, halo = 192, 72
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1))
     omega = torch.tensor([[0.5, 0.0, 0.5, 0.0, 0.0]])

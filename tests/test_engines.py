@@ -21,7 +21,7 @@ for _package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(_package, reason="the extra `export` is not installed")
 
 CPU = torch.device("cpu")
-CONFIG = UNetConfig(widths=(8, 12), blocks=(0, 0), prompts=(PromptConfig(8, 5),))
+CONFIG = UNetConfig(widths=(8, 12), blocks=(0, 0), prompts=(PromptConfig(8, 5),), planes=True)
 OMEGA = [0.5, 0.0, 0.3, 0.0, 0.2]
 
 

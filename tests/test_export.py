@@ -30,12 +30,12 @@ pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
 PROMPT = PromptConfig(12, 5)
-UNET = UNetConfig(widths=(8, 12), blocks=(1, 0), prompts=(PROMPT,))
+UNET = UNetConfig(widths=(8, 12), blocks=(1, 0), prompts=(PROMPT,), planes=True)
 RESTORMER = RestormerConfig(
     width=8, blocks=(1, 0, 0), refinement=0, heads=(1, 2, 4), latent_cut=True, prompts=(PROMPT, None)
 )
 NAFNET = NAFNetConfig(width=8, encoder=(1,), middle=0, decoder=(0,), prompts=(PROMPT,))
-BARE = replace(UNET, prompts=(None,))
+BARE = replace(UNET, prompts=(None,), planes=False)
 SIZE = (20, 31)
 
 

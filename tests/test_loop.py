@@ -574,7 +574,7 @@ THREE_LEVELS = {"widths": [8, 12, 16], "blocks": [1, 1, 1], "prompts": [{}, {}]}
         (
             {**TINY["model"], "degradations": ["rain", "noise", "haze", "blur", "lowlight"]},
             TINY["model"],
-            "their prompts are for rain, noise, haze, blur, lowlight",
+            "they are for rain, noise, haze, blur, lowlight",
         ),
     ],
     ids=["wider", "deeper", "more levels", "prompted", "fewer levels", "other order"],

@@ -11,7 +11,7 @@ from pipcli.models.backbone import PromptSurvey
 from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
 
-CONFIG = UNetConfig(widths=(8, 12, 16), blocks=(0, 0, 0), prompts=(None, PromptConfig(12, 5)))
+CONFIG = UNetConfig(widths=(8, 12, 16), blocks=(0, 0, 0), prompts=(None, PromptConfig(12, 5)), planes=True)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def test_each_part_does_what_its_method_does(model, modules, rows, columns):
             for prompt, level in zip(shared, model.prompted_skips, strict=True)
         ]
         attention = [prompt.attention for prompt in shared]
+        x = model.shown(x, omega)
         features = model.features(x)
 
         found = modules["features"](x)

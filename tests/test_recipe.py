@@ -28,7 +28,13 @@ def test_every_shipped_recipe_loads_and_builds(name):
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("unet-blind", "pip-unet-first"), ("pip-unet-first", "pip-unet")]
+    ("before", "after"),
+    [
+        ("unet-blind", "pip-unet-first"),
+        ("pip-unet-first", "pip-unet-second"),
+        ("pip-unet-second", "pip-unet-third"),
+        ("pip-unet-third", "pip-unet"),
+    ],
 )
 def test_the_flagships_runs_go_on_from_each_other(before, after):
     first, second = (

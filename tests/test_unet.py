@@ -26,6 +26,25 @@ def test_brightness_has_a_reference():
         torch.testing.assert_close(model(0.5 * x, MIX), 0.5 * model(x, MIX))
 
 
+def test_planes_tell_the_encoder_what_to_undo():
+    x = image(16, 16)
+    with torch.no_grad():
+        for config, told in ((UNET.tiny, False), (replace(UNET.tiny, planes=True), True)):
+            model = randomised(UNet, config)
+            first, second, scaled = (
+                model.encode(model.shown(x, omega))[0][0] for omega in (MIX, MIX.flip(0), 5 * MIX)
+            )
+            assert torch.equal(first, second) is not told
+            torch.testing.assert_close(first, scaled)
+
+
+def test_planes_need_no_prompts():
+    model = randomised(UNet, replace(UNET.bare, planes=True))
+    x = image(16, 16)
+    with torch.no_grad():
+        assert (model(x, MIX) - model(x, MIX.flip(0))).abs().max() > 1e-3
+
+
 def test_new_net_starts_near_its_input():
     torch.manual_seed(0)
     x = image(32, 32)

@@ -40,7 +40,7 @@ class ExportGraph(nn.Module):
         torch._check(x.shape[0] == omega.shape[0])  # type: ignore[no-untyped-call]
         height, width = x.shape[-2:]
         padded = _extend(_extend(x, 2, self.model.stride), 3, self.model.stride)
-        skips, coarse = self.model.encode(padded.to(self.dtype))
+        skips, coarse = self.model.encode(self.model.shown(padded, omega).to(self.dtype))
         skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.model.prompts, strict=True)]
         y = padded + self.model.decode(skips, coarse).float()
         # Not slices: of these the tracer asks whether they are contiguous, which hangs on the size.

@@ -46,7 +46,7 @@ class _Whole(nn.Module):
     def forward(self, x: Tensor, omega: Tensor) -> Tensor:
         # One free batch, not one for each of the two.
         torch._check(x.shape[0] == omega.shape[0])  # type: ignore[no-untyped-call]
-        skips, coarse = self.model.encode(x)
+        skips, coarse = self.model.encode(self.model.shown(x, omega))
         skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.model.prompts, strict=True)]
         return x + self.model.decode(skips, coarse)
 
@@ -91,7 +91,8 @@ def trace_parts(model: RestorationModel) -> Mapping[str, Part]:
 
     All take inputs padded to the model's stride, whose sides are :data:`LEAST_STRIDES` strides or more.
     ``whole`` is ``(x, omega) -> y``, the others are the methods ``features``, ``queries_keys`` and
-    ``prompted_by`` of :class:`RestorationModel`. Height and width are free, and the batch of ``whole``.
+    ``prompted_by`` of :class:`RestorationModel`, whose x is what its method ``shown`` gives. Height and
+    width are free, and the batch of ``whole``.
 
     Args:
         model: in float32 on the CPU; it is left as it is.
@@ -117,7 +118,7 @@ def trace_parts(model: RestorationModel) -> Mapping[str, Part]:
     if not model.prompted:
         return parts
     levels = list(model.prompted_skips)
-    x = x[:1]
+    x = model.shown(x[:1], torch.rand(1, types, generator=generator))
     with torch.no_grad():
         features = model.features(x)
     placed, attention = [], []

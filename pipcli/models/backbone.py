@@ -35,6 +35,7 @@ class RestorationModel(nn.Module):
         halo: pixels around a tile beyond which little reaches its middle.
         local: whether that holds for all but the prompts; else its blocks take statistics over all that they
             are given, which are each tile's own.
+        told: whether the encoder is shown ω; else it is PIP alone that knows it.
         prompts: the skips, full resolution first, each called as ``skip(feature, omega)``.
         engine: what computes it.
     """
@@ -44,14 +45,20 @@ class RestorationModel(nn.Module):
     stride: int
     halo: int = 32
     local: bool = True
+    told: bool = False
     prompts: nn.ModuleList
     engine: str = "torch"
 
+    def shown(self, x: Tensor, omega: Tensor) -> Tensor:
+        """What the encoder is given of a padded input, B×(3 or more)×H×W: x, and what it is told of omega."""
+        return x
+
     @abstractmethod
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The skips' features Z of a padded input, full resolution first, and what goes further down.
+        """The skips' features Z, full resolution first, and what goes further down.
 
-        No more than Z needs: whatever comes below the last skip belongs to :meth:`decode`.
+        Of what :meth:`shown` gives. No more than Z needs: whatever comes below the last skip belongs to
+        :meth:`decode`.
         """
 
     @abstractmethod
@@ -62,14 +69,14 @@ class RestorationModel(nn.Module):
         """Restore x, B×3×H×W in [0,1] of any size, under omega, B×T; y is like x, and not clamped."""
         height, width = x.shape[-2:]
         x = pad_to_stride(x, self.stride)
-        skips, coarse = self.encode(x)
+        skips, coarse = self.encode(self.shown(x, omega))
         skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.prompts, strict=True)]
         return (x + self.decode(skips, coarse))[..., :height, :width]
 
     def restore_tile(self, x: Tensor, prompts: ImagePrompts, top: int, left: int) -> Tensor:
         """Restore a tile, 1×3×h×w at a multiple of ``stride`` in the image, with the image's prompts."""
         height, width = x.shape[-2:]
-        x = pad_to_stride(x, self.stride)
+        x = self.shown(pad_to_stride(x, self.stride), prompts.omega)
         shared = [prompts.skips[level] for level in self.prompted_skips]
         placed, attention = [], []
         for level, prompt in zip(self.prompted_skips, shared, strict=True):
@@ -79,7 +86,7 @@ class RestorationModel(nn.Module):
         return self.prompted_by(x, placed, attention)[..., :height, :width]
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Z of the prompted skips, of a padded input."""
+        """Z of the prompted skips, of what :meth:`shown` gives."""
         skips, _ = self.encode(x)
         return [skips[level] for level in self.prompted_skips]
 
@@ -96,7 +103,7 @@ class RestorationModel(nn.Module):
         """Restore a padded input with what others found for its prompted skips, one of each for each of them.
 
         Args:
-            x: 1×3×h×w, sides multiples of ``stride``.
+            x: what :meth:`shown` gives of 1×3×h×w, sides multiples of ``stride``.
             placed: U resized to Z's resolution, 1×c×h'×w', float32.
             attention: 1×heads×c/heads×c/heads.
         """
@@ -104,7 +111,7 @@ class RestorationModel(nn.Module):
         for (level, skip), prompt, map_ in zip(self.prompted_skips.items(), placed, attention, strict=True):
             feature = skips[level]
             skips[level] = skip.modulate(feature, map_, skip.guide(prompt.to(feature.dtype)))
-        return x + self.decode(skips, coarse)
+        return x[:, :3] + self.decode(skips, coarse)
 
     @property
     def prompted_skips(self) -> dict[int, PromptedSkip]:
@@ -132,8 +139,12 @@ class StandIn(RestorationModel):
         self.stride = model.stride
         self.halo = model.halo
         self.local = model.local
+        self.told = model.told
         self.prompts = model.prompts
         self.engine = model.engine
+
+    def shown(self, x: Tensor, omega: Tensor) -> Tensor:
+        return self.model.shown(x, omega)
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         return self.model.encode(x)
@@ -184,8 +195,9 @@ class SharedPrompt:
 
 @dataclass
 class ImagePrompts:
-    """One :class:`SharedPrompt` for each skip of a model, None for a bare one."""
+    """One :class:`SharedPrompt` for each skip of a model, None for a bare one, made for ``omega``, 1×T."""
 
+    omega: Tensor
     skips: list[SharedPrompt | None]
 
 
@@ -222,7 +234,7 @@ class PromptSurvey:
             top, left: where it lies in the image, multiples of the stride.
             core: rows and columns (start, stop, start, stop) of the image that are the tile's own.
         """
-        features = self.model.features(pad_to_stride(x, self.model.stride))
+        features = self.model.features(self._shown(x))
         for (level, skip), feature in zip(self.model.prompted_skips.items(), features, strict=True):
             y0, y1, x0, x1 = (edge >> level for edge in self._padded(core))
             own = feature[(..., *self._own(level, top, left, core))]
@@ -257,7 +269,7 @@ class PromptSurvey:
 
     def add_products(self, x: Tensor, top: int, left: int, core: tuple[int, int, int, int]) -> None:
         """Second round: what a tile's core adds to the products of query and key; arguments as before."""
-        x = pad_to_stride(x, self.model.stride)
+        x = self._shown(x)
         features = self.kept.pop((top, left), None) or self.model.features(x)
         levels = list(self.model.prompted_skips)
         placed = [
@@ -277,7 +289,10 @@ class PromptSurvey:
             skip = self.model.prompts[level]
             assert isinstance(skip, PromptedSkip)
             self.shared[level].attention = skip.attention(*sums)
-        return ImagePrompts([self.shared.get(level) for level in range(len(self.model.prompts))])
+        return ImagePrompts(self.omega, [self.shared.get(level) for level in range(len(self.model.prompts))])
+
+    def _shown(self, x: Tensor) -> Tensor:
+        return self.model.shown(pad_to_stride(x, self.model.stride), self.omega)
 
     def _own(self, level: int, top: int, left: int, core: tuple[int, int, int, int]) -> tuple[slice, slice]:
         """The rows and columns of a tile's feature at one level that are its core."""

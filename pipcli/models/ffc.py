@@ -112,7 +112,7 @@ class FourierConv(nn.Module):
         if self.spectral is None:
             return torch.cat([local, self.to_global(x)], dim=1)
         # Not two slices: their gradients would each be a whole tensor, mostly of zeros.
-        near, far = x.split([self.near, x.shape[1] - self.near], dim=1)
+        near, far = torch.split(x, [self.near, x.shape[1] - self.near], dim=1)
         return torch.cat([local, self.to_global(near) + self.spectral(far)], dim=1)
 
 

@@ -136,6 +136,12 @@ def top_m(scores: Tensor, m: int) -> Tensor:
     return torch.full_like(scores, float("-inf")).scatter(-1, kept.indices, kept.values)
 
 
+def mix_of(omega: Tensor) -> Tensor:
+    """ω, B×T, brought to a sum of 1, float32: only its mix acts, not its scale. All zeros stay zeros."""
+    omega = omega.float()
+    return omega / omega.sum(1, keepdim=True).clamp_min(1e-12)
+
+
 class Projection(nn.Sequential):
     """A 1×1 convolution followed by a depthwise 3×3, as Restormer's attention projects (no biases)."""
 
@@ -233,9 +239,7 @@ class PromptedSkip(nn.Module):
         batch = feature.shape[0]
         if not self.config.degradation_prompt:
             return self.basic_prompt.expand(batch, -1, -1, -1).to(feature.dtype)
-        # Only the mix in ω acts, not its scale; all zeros stay zeros.
-        mix = omega.float() / omega.float().sum(1, keepdim=True).clamp_min(1e-12)
-        weighted = (mix.unsqueeze(-1) * self.degradation_prompts).mean(1)[..., None, None]
+        weighted = (mix_of(omega).unsqueeze(-1) * self.degradation_prompts).mean(1)[..., None, None]
         if not self.config.basic_prompt:
             return weighted.expand(-1, -1, s, s).to(feature.dtype)
         aware = weighted * _fit_channels(feature.float(), self.config.channels)

@@ -12,11 +12,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.models.backbone import RestorationModel
 from pipcli.models.fused import convolve
-from pipcli.models.pip import PromptConfig, skip_connections
+from pipcli.models.pip import PromptConfig, mix_of, skip_connections
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,15 @@ class UNetConfig:
         blocks: residual blocks at each of these; the decoder mirrors the encoder.
         prompts: PIP on each skip, full resolution first; None leaves a skip bare.
         degradations: what ω's entries stand for.
+        planes: show the encoder the mix in ω as constant planes beside the image, as DRUNet is shown the
+            noise level; else it is PIP alone that knows ω.
     """
 
     widths: tuple[int, ...] = (48, 96, 192, 256)
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     prompts: tuple[PromptConfig | None, ...] = (None, PromptConfig(96, 32), PromptConfig(128, 16))
     degradations: tuple[Degradation, ...] = tuple(Degradation)
+    planes: bool = False
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -73,10 +77,13 @@ class UNet(RestorationModel):
         super().__init__()
         self.config = config
         self.degradations = config.degradations
+        self.told = config.planes
         widths, depths = config.widths, config.blocks
         self.stride = 2 ** (len(widths) - 1)
 
         self.head = nn.Conv2d(4, widths[0], 3, padding=1, bias=False)
+        if config.planes:
+            self.tell = nn.Conv2d(len(config.degradations), widths[0], 3, padding=1, bias=False)
         self.encoder = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, depths, strict=True))
         self.down = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2, bias=False) for fine, coarse in pairwise(widths)
@@ -92,12 +99,24 @@ class UNet(RestorationModel):
         for layer, coarse in zip(self.up, widths[1:], strict=True):
             # Each output pixel of a 2×2 transposed convolution sees one weight per input channel.
             nn.init.normal_(layer.get_parameter("weight"), std=coarse**-0.5)
+        if config.planes:
+            # Without effect at first, so that a network trained without planes can be given them.
+            nn.init.zeros_(self.tell.weight)
         # Small, so that training starts from y = x.
         nn.init.normal_(self.tail.weight, std=0.1 / (9 * widths[0]) ** 0.5)
 
+    def shown(self, x: Tensor, omega: Tensor) -> Tensor:
+        if not self.told:
+            return x
+        planes = mix_of(omega).to(x.dtype)[..., None, None].expand(-1, -1, *x.shape[-2:])
+        return torch.cat([x, planes], dim=1)
+
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """The skips' features Z, full resolution first, and what goes into the bottleneck."""
-        feature = self.head(torch.cat([x, torch.ones_like(x[:, :1])], dim=1))
+        weight = self.head.weight
+        if self.told:
+            weight = torch.cat([weight[:, :3], self.tell.weight, weight[:, 3:]], dim=1)
+        feature = F.conv2d(torch.cat([x, torch.ones_like(x[:, :1])], dim=1), weight, padding=1)
         skips: list[Tensor] = []
         for blocks, down in zip(self.encoder, self.down, strict=False):
             feature = blocks(feature)

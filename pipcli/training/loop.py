@@ -276,9 +276,9 @@ def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
     path = paths[0]
     source = load_weights(path)
     _take_mean(source, paths)
-    if source.prompted and source.degradations != model.degradations:
+    if (source.prompted or source.told) and source.degradations != model.degradations:
         known = ", ".join(map(str, source.degradations))
-        raise UsageError(f"weights {path} do not fit the recipe's model: their prompts are for {known}")
+        raise UsageError(f"weights {path} do not fit the recipe's model: they are for {known}")
     given, own = source.state_dict(), model.state_dict()
     foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
     if foreign:
