@@ -17,6 +17,7 @@ from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.synthesis import SynthesisRanges
 from pipcli.synthesis.noise import NoiseRanges
+from pipcli.training import data
 from pipcli.training.bank import PixelBank
 from pipcli.training.data import (
     FRAME_GAP,
@@ -459,3 +460,17 @@ def test_the_share_of_mixed_batches(splits):
         mixed += bool((omega == 0.5).any())
     # A permutation that leaves every kind in place (1 in 20) does not show: 38 expected, deviation 5.
     assert 24 <= mixed <= 52
+
+
+def test_moving_photos_are_their_share_of_the_blurred_crops_that_are_not_real(splits, monkeypatch):
+    monkeypatch.setattr(data, "degrade_motion", lambda clean, ranges, generator: torch.full_like(clean, 2.0))
+    batches = maker(splits[0], replace(PLAIN, real_blur=0.25, moving=0.4))
+    moved = {Degradation.BLUR: 0, Degradation.RAIN: 0}
+    for seed in range(60):
+        for degradation in moved:
+            batch = batches.make(Stage(1.0, 32, {degradation: 4}), seed)
+            assert len(batch.inputs) == 4
+            moved[degradation] += int((batch.inputs == 2).all(dim=3).all(dim=2).all(dim=1).sum())
+    # 72 of 240 expected: 0.4 of the three that are left of each four.
+    assert 63 <= moved[Degradation.BLUR] <= 81
+    assert moved[Degradation.RAIN] == 0

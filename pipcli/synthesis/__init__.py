@@ -3,5 +3,14 @@
 from pipcli.synthesis.blur import average_frames
 from pipcli.synthesis.dispatch import SynthesisRanges, degrade
 from pipcli.synthesis.mix import degrade_twice, dmix
+from pipcli.synthesis.motion import MotionRanges, degrade_motion
 
-__all__ = ["SynthesisRanges", "average_frames", "degrade", "degrade_twice", "dmix"]
+__all__ = [
+    "MotionRanges",
+    "SynthesisRanges",
+    "average_frames",
+    "degrade",
+    "degrade_motion",
+    "degrade_twice",
+    "dmix",
+]

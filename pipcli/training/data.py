@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
-from pipcli.synthesis import SynthesisRanges, average_frames, degrade, dmix
+from pipcli.synthesis import MotionRanges, SynthesisRanges, average_frames, degrade, degrade_motion, dmix
 from pipcli.synthesis.draws import Interval, uniform
 from pipcli.training.bank import Crops, PixelBank
 from pipcli.training.ct import LARGEST_SCALE, SMALLEST_SCALE, load_slices, noisy_slices
@@ -227,7 +227,7 @@ class BatchMaker:
         generator: torch.Generator,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Degraded and clean crops of one degradation: real ones first, synthetic ones after them."""
-        real = 0
+        real = moved = 0
         if degradation is Degradation.LOWLIGHT and len(self.photographs.low):
             real = _share_of(count, self.shares.real_lowlight, host)
             if real:
@@ -237,15 +237,23 @@ class BatchMaker:
             if real:
                 scale = host.uniform(SMALLEST_SCALE, LARGEST_SCALE)
                 yield noisy_slices(self.photographs.slices, real, size, scale, self.ranges.ct, generator)
-        elif degradation is Degradation.BLUR and len(self.photographs.first_frames):
-            real = _share_of(count, self.shares.real_blur, host)
+        elif degradation is Degradation.BLUR:
+            if len(self.photographs.first_frames):
+                real = _share_of(count, self.shares.real_blur, host)
             if real:
                 yield self.blurred_frames(real, size, generator)
+            if self.shares.moving:
+                moved = _share_of(count - real, self.shares.moving, host)
+            if moved:
+                scale = host.uniform(self.shares.smallest_scale, 1)
+                clean = self.clean_crops(moved, size, scale, generator)
+                yield degrade_motion(clean, MotionRanges(), generator), clean
         rooms = 0
         if degradation is Degradation.HAZE and len(self.photographs.high):
             rooms = _share_of(count, self.shares.rooms, host)
         gamma = HAZE_GAMMA if degradation is Degradation.HAZE else GAMMA
-        for bank, some in ((self.photographs.high, rooms), (self.photographs.photos, count - real - rooms)):
+        photos = count - real - moved - rooms
+        for bank, some in ((self.photographs.high, rooms), (self.photographs.photos, photos)):
             if some:
                 scale = host.uniform(self.shares.smallest_scale, 1)
                 clean = self.clean_crops(some, size, scale, generator, gamma, bank)

@@ -70,6 +70,7 @@ class DataShares:
         jitter: share of photo crops with changed gamma and colour.
         real_lowlight: share of low-light crops taken from real pairs.
         real_blur: share of blurred crops averaged from video frames.
+        moving: share of the others averaged from a photo's views as a moving camera has them.
         rooms: share of hazy crops cut from the bright photos of low-light pairs, where there are any: they
             show rooms, as benchmarks of haze do.
         ct: share of noisy crops cut from CT slices, where there are any.
@@ -85,6 +86,7 @@ class DataShares:
     jitter: float = 0.5
     real_lowlight: float = 0.67
     real_blur: float = 0.5
+    moving: float = 0.0
     rooms: float = 0.0
     ct: float = 0.0
     clean: float = 0.0

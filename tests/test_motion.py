@@ -1,0 +1,107 @@
+"""Motion as averages of views: views against shifts and a loop, their mean against kernels, ranges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from torch import Tensor
+
+from pipcli.synthesis.motion import MotionRanges, degrade_motion, views
+
+STILL = MotionRanges(shift=(0.1, 0.1), turn=0.0, zoom=0.0, apart_chance=0.0)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def photo(batch: int = 2, height: int = 40, width: int = 56) -> Tensor:
+    """Smooth, so that interpolation is nearly exact."""
+    small = torch.rand(batch, 3, 6, 8, generator=seeded(7))
+    return torch.nn.functional.interpolate(small, size=(height, width), mode="bicubic").clamp(0, 1)
+
+
+def test_a_view_that_did_not_move_is_the_image():
+    x = photo()
+    zeros = torch.zeros(2, 3)
+    seen = views(x, torch.zeros(2, 3, 2), zeros, zeros + 1)
+    assert seen.shape == (2, 3, 3, 40, 56)
+    for view in seen.unbind(1):
+        torch.testing.assert_close(view, x, atol=1e-5, rtol=0)
+
+
+def test_whole_shifts_move_pixels_down_and_right():
+    x = photo()
+    shifts = torch.tensor([[[3.0, 0.0], [0.0, 5.0]], [[-2.0, 4.0], [0.0, 0.0]]])
+    seen = views(x, shifts, torch.zeros(2, 2), torch.ones(2, 2))
+    torch.testing.assert_close(seen[0, 0, :, :37], x[0, :, 3:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen[0, 1, ..., :51], x[0, ..., 5:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen[1, 0, :, 2:, :52], x[1, :, :38, 4:], atol=1e-4, rtol=0)
+
+
+def test_turns_and_zooms_against_scipy():
+    x = photo(1)
+    turn, scale = 0.1, 1.07
+    (seen,) = views(x, torch.zeros(1, 1, 2), torch.tensor([[turn]]), torch.tensor([[scale]]))[0]
+    matrix = scale * np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    middle = np.array([19.5, 27.5])
+    for plane, found in zip(x[0].numpy(), seen.numpy(), strict=True):
+        expected = scipy.ndimage.affine_transform(
+            plane, matrix, middle - matrix @ middle, order=3, mode="mirror"
+        )
+        inside = (slice(6, -6), slice(6, -6))
+        np.testing.assert_allclose(found[inside], expected[inside], atol=0.01)
+
+
+def test_what_hardly_moves_hardly_blurs():
+    x = photo()
+    assert (degrade_motion(x, STILL, seeded()) - x).abs().max() < 0.01
+
+
+def test_blur_grows_with_the_shift():
+    x = photo(8)
+    losses = [
+        float((degrade_motion(x, replace(STILL, shift=(shift, shift)), seeded()) - x).square().mean())
+        for shift in (2.0, 6.0, 18.0)
+    ]
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_a_part_may_stand_still():
+    x = photo(16)
+    ranges = replace(STILL, shift=(16.0, 16.0), apart_chance=1.0, still_chance=1.0)
+    changed = (degrade_motion(x, ranges, seeded()) - x).abs().amax(dim=1)
+    moved = (degrade_motion(x, replace(ranges, apart_chance=0.0), seeded()) - x).abs().amax(dim=1)
+    # Where all moves, some of it shows; of these places a good part is left as it was.
+    assert 0.2 < (changed[moved > 0.1] < 0.02).float().mean() < 0.8
+
+
+def test_the_same_seed_gives_the_same_and_stays_in_range():
+    x = photo(4)
+    first, again, other = (degrade_motion(x, MotionRanges(), seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"frames": (1, 3)}, "frames"),
+        ({"frames": (9, 7)}, "frames"),
+        ({"shift": (0.0, 3.0)}, "shift"),
+        ({"turn": -1.0}, "turn"),
+        ({"zoom": 0.7}, "zoom"),
+        ({"bend": 2.0}, "bend"),
+        ({"still_chance": 1.5}, "still_chance"),
+    ],
+)
+def test_ranges_are_checked(changes, words):
+    with pytest.raises(ValueError, match=words):
+        MotionRanges(**changes)
