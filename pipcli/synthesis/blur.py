@@ -15,7 +15,7 @@ from pipcli.synthesis.draws import (
     coin,
     log_uniform,
     normal,
-    smooth_field,
+    part_mask,
     uniform,
 )
 
@@ -200,9 +200,7 @@ def degrade_blur(clean: Tensor, ranges: BlurRanges, generator: torch.Generator) 
     point = torch.zeros_like(second)
     point[..., ranges.kernel_size // 2, ranges.kernel_size // 2] = 1
     second = torch.where(coin(one, ranges.still_chance, generator), point, second)
-    edge = uniform(one, (2.0, 8.0), generator)
-    mask = torch.sigmoid(edge * smooth_field(batch, height, width, 4, generator))
-    mask = mask * coin(one, ranges.varying_chance, generator)
+    mask = part_mask(batch, height, width, (2.0, 8.0), ranges.varying_chance, generator)
     return blur_linear(clean, first, second, mask)
 
 

@@ -93,3 +93,21 @@ def centred_grid(height: int, width: int, device: torch.device) -> tuple[Tensor,
     rows = (torch.arange(height, device=device) - (height - 1) / 2) / longer
     columns = (torch.arange(width, device=device) - (width - 1) / 2) / longer
     return rows[:, None], columns[None, :]
+
+
+def part_mask(
+    batch: int, height: int, width: int, edge: Interval, chance: float, generator: torch.Generator
+) -> Tensor:
+    """Where another thing takes over: B×1×H×W, near 1 in about half of an image, near 0 in the rest.
+
+    Args:
+        batch: number of masks.
+        height, width: their size.
+        edge: how steep the borders are.
+        chance: share of images that have such a part; the mask is 0 in the others.
+        generator: source of the randomness.
+    """
+    one = (batch, 1, 1, 1)
+    steep = uniform(one, edge, generator)
+    mask = torch.sigmoid(steep * smooth_field(batch, height, width, 4, generator))
+    return mask * coin(one, chance, generator)

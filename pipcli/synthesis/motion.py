@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipcli.synthesis.blur import average_frames
-from pipcli.synthesis.draws import Interval, check_ranges, coin, log_uniform, normal, smooth_field, uniform
+from pipcli.synthesis.draws import Interval, check_ranges, coin, log_uniform, normal, part_mask, uniform
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,9 @@ def degrade_motion(clean: Tensor, ranges: MotionRanges, generator: torch.Generat
     first, second = (
         average_frames(_on_the_way(clean, counts, ranges, generator), counts, linear) for _ in range(2)
     )
-    one = (batch, 1, 1, 1)
-    second = torch.where(coin(one, ranges.still_chance, generator), clean, second)
-    edge = uniform(one, (2.0, 12.0), generator)
-    mask = torch.sigmoid(edge * smooth_field(batch, height, width, 4, generator))
-    return torch.lerp(first, second, mask * coin(one, ranges.apart_chance, generator))
+    second = torch.where(coin((batch, 1, 1, 1), ranges.still_chance, generator), clean, second)
+    mask = part_mask(batch, height, width, (2.0, 12.0), ranges.apart_chance, generator)
+    return torch.lerp(first, second, mask)
 
 
 def _on_the_way(clean: Tensor, counts: Tensor, ranges: MotionRanges, generator: torch.Generator) -> Tensor:
