@@ -40,7 +40,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="1bc8dff8128ee88de8ac39965934f1aa7db647b82a8aa68ba083bd510631d6be",
+        sha256="a89e7775ae5b52532edbe2a08d36e5a4b7dd54959fbe63065ed3a50fbbaa73ee",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
