@@ -55,7 +55,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="df27348bc8ead484c03b7c06ac6764684ce289728c859c17e70e760e3a4c6c4d",
+        sha256="0f0bb71993dc3bffe02263e4d4f6ab9b035389746a6196873cfa9b03dce22ee6",
         summary="tells what ails an image, and how noisy it is",
     ),
 }

@@ -39,9 +39,9 @@ FAINT: Mapping[Degradation, float] = {
 
 SHARES: Mapping[Degradation, float] = {
     Degradation.NOISE: 0.18,
-    Degradation.RAIN: 0.38,
-    Degradation.HAZE: 0.16,
-    Degradation.BLUR: 0.18,
+    Degradation.RAIN: 0.32,
+    Degradation.HAZE: 0.18,
+    Degradation.BLUR: 0.22,
     Degradation.LOWLIGHT: 0.10,
 }
 """Of the chains, by what happens first; rain is what is learned most slowly."""
