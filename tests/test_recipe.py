@@ -34,6 +34,7 @@ def test_every_shipped_recipe_loads_and_builds(name):
         ("pip-unet-first", "pip-unet-second"),
         ("pip-unet-second", "pip-unet-third"),
         ("pip-unet-third", "pip-unet"),
+        ("pip-unet-lite-first", "pip-unet-lite"),
     ],
 )
 def test_the_flagships_runs_go_on_from_each_other(before, after):

@@ -46,7 +46,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet-lite": ZooEntry(
         architecture="unet",
         file="pip-unet-lite.safetensors",
-        sha256="cf56b96f44796477f0691b2e8d7c7331ab914bbf404856662aca6c65b60b7856",
+        sha256="fa46cec819fda07c280adad36c5330e3b85ee77f951154b977600de81f85d9f4",
         summary="a quarter of its cost, for weak machines and previews",
     ),
 }
