@@ -3,10 +3,9 @@
 from pipcli.synthesis.blur import average_frames
 from pipcli.synthesis.dispatch import SynthesisRanges, degrade
 from pipcli.synthesis.mix import degrade_twice, dmix
-from pipcli.synthesis.motion import MotionRanges, degrade_motion
+from pipcli.synthesis.motion import degrade_motion
 
 __all__ = [
-    "MotionRanges",
     "SynthesisRanges",
     "average_frames",
     "degrade",

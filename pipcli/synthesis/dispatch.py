@@ -12,13 +12,14 @@ from pipcli.synthesis.blur import BlurRanges, degrade_blur
 from pipcli.synthesis.ctnoise import CtNoiseRanges
 from pipcli.synthesis.haze import HazeRanges, degrade_haze
 from pipcli.synthesis.lowlight import LowLightRanges, degrade_lowlight
+from pipcli.synthesis.motion import MotionRanges
 from pipcli.synthesis.noise import NoiseRanges, degrade_noise
 from pipcli.synthesis.rain import RainRanges, degrade_rain
 
 
 @dataclass(frozen=True)
 class SynthesisRanges:
-    """What every degradation is drawn from, and the noise of CT."""
+    """What every degradation is drawn from, the noise of CT, and the movement of a camera."""
 
     noise: NoiseRanges = field(default_factory=NoiseRanges)
     rain: RainRanges = field(default_factory=RainRanges)
@@ -26,6 +27,7 @@ class SynthesisRanges:
     blur: BlurRanges = field(default_factory=BlurRanges)
     lowlight: LowLightRanges = field(default_factory=LowLightRanges)
     ct: CtNoiseRanges = field(default_factory=CtNoiseRanges)
+    motion: MotionRanges = field(default_factory=MotionRanges)
 
 
 def degrade(

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
-from pipcli.synthesis import MotionRanges, SynthesisRanges, average_frames, degrade, degrade_motion, dmix
+from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion, dmix
 from pipcli.synthesis.draws import Interval, uniform
 from pipcli.training.bank import Crops, PixelBank
 from pipcli.training.ct import LARGEST_SCALE, SMALLEST_SCALE, load_slices, noisy_slices
@@ -247,7 +247,7 @@ class BatchMaker:
             if moved:
                 scale = host.uniform(self.shares.smallest_scale, 1)
                 clean = self.clean_crops(moved, size, scale, generator)
-                yield degrade_motion(clean, MotionRanges(), generator), clean
+                yield degrade_motion(clean, self.ranges.motion, generator), clean
         rooms = 0
         if degradation is Degradation.HAZE and len(self.photographs.high):
             rooms = _share_of(count, self.shares.rooms, host)
