@@ -18,6 +18,7 @@ from pipcli.models.classifier import (
     PatchCosines,
     candidate_corners,
     choose_crops,
+    crops_worth,
     make_overview,
 )
 
@@ -209,6 +210,14 @@ def test_noise_is_not_taken_for_detail():
 
 def test_few_candidates_are_all_taken():
     assert choose_crops(torch.rand(3, 3, 32, 32), 8).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "count"),
+    [(1, 1, 1), (96, 96, 1), (160, 240, 3), (256, 256, 5), (321, 481, 8), (4000, 6000, 8)],
+)
+def test_a_small_image_is_looked_at_in_fewer_crops(height: int, width: int, count: int) -> None:
+    assert crops_worth(height, width, 96, 8) == count
 
 
 def test_the_overview_holds_means():

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pipcli.degradations import Degradation
 from pipcli.synthesis import SynthesisRanges
+from pipcli.training import classifier_data
 from pipcli.training.bank import PixelBank
 from pipcli.training.classifier_data import FAINT, Example, ExampleMaker, ExampleShares, as_jpeg, whole
 from pipcli.training.data import Photographs, load_photographs
@@ -126,6 +127,25 @@ def test_smooth_haze_has_no_objects_of_its_own(photographs):
         made = [np.asarray(hazy.degraded(grey, Degradation.HAZE)[0], float) for _ in range(30)]
         steps[share] = np.median([np.abs(np.diff(each, axis=0)).max() for each in made])
     assert steps[1.0] < 0.5 * steps[0.0]
+
+
+def test_a_moving_camera_is_its_share_of_the_blur_without_frames(photographs, monkeypatch):
+    shown = torch.full((1, 3, 4, 4), 0.25)
+    monkeypatch.setattr(classifier_data, "degrade_motion", lambda clean, ranges, generator: shown)
+    clean = Image.new("RGB", (40, 40))
+    for share, expected in ((0.0, 0), (1.0, 20), (0.5, 10)):
+        make = maker(photographs, replace(SHARES, moving=share))
+        made = [make.degraded(clean, Degradation.BLUR)[0].size for _ in range(20)]
+        assert made.count((4, 4)) == pytest.approx(expected, abs=5 * (0 < share < 1))
+
+
+def test_some_pictures_are_stretched_as_upright_ones_are_when_brought_to_one_size(photographs):
+    make = maker(photographs, replace(SHARES, sides=(48, 48), handled=1.0))
+    across, down = zip(*(make.chain()[0].picture.size for _ in range(240)), strict=True)
+    stretches = np.abs(np.log(np.divide(across, down)))
+    # Without stretched ones no more than 0.2; what would be smaller than the shortest side is not stretched.
+    assert 0.4 < stretches.max() < 0.85
+    assert np.mean(stretches > 0.25) > 0.01
 
 
 def test_whole_frames_average_what_lies_in_the_bank(photographs):

@@ -37,13 +37,19 @@ def test_scattering_model() -> None:
 
 def test_transmission_at_the_middle_of_the_ranges() -> None:
     ranges = HazeRanges()
-    fixed = replace(ranges, near=middle(ranges.near), far=middle(ranges.far), view=(1.0, 1.0))
+    fixed = replace(
+        ranges,
+        near=middle(ranges.near),
+        far=middle(ranges.far),
+        crowding=middle(ranges.crowding),
+        view=(1.0, 1.0),
+    )
     depth = draw_depth(scenes(120), fixed, seeded())
     transmission = np.exp(-middle(ranges.beta)[0] * depth.numpy())
     low, median, high = np.percentile(transmission, [1, 50, 99])
-    assert low == pytest.approx(0.39, abs=0.03)
-    assert median == pytest.approx(0.62, abs=0.03)
-    assert high == pytest.approx(0.81, abs=0.02)
+    assert low == pytest.approx(0.38, abs=0.03)
+    assert median == pytest.approx(0.53, abs=0.03)
+    assert high == pytest.approx(0.71, abs=0.02)
 
 
 def test_depth_lies_between_near_and_far_and_has_steps_and_slopes() -> None:
@@ -108,3 +114,22 @@ def test_wrong_ranges_are_refused() -> None:
         HazeRanges(near=(0.1, 0.9))
     with pytest.raises(ValueError, match="occluders"):
         HazeRanges(occluders=-1)
+    with pytest.raises(ValueError, match="crowding"):
+        HazeRanges(crowding=(0.0, 1.0))
+    with pytest.raises(ValueError, match="bare_chance"):
+        HazeRanges(bare_chance=1.5)
+
+
+def test_a_bare_scene_has_no_objects() -> None:
+    # No guided steps and no objects: what is left are planes and smooth fields, without an edge.
+    ranges = HazeRanges(guided_chance=0.0, bare_chance=1.0)
+    assert draw_depth(scenes(20), ranges, seeded()).diff(dim=-1).abs().max() < 0.06
+    furnished = replace(ranges, bare_chance=0.0)
+    assert draw_depth(scenes(20), furnished, seeded()).diff(dim=-1).abs().max() > 0.3
+
+
+def test_crowding_brings_depths_nearer() -> None:
+    def median(crowding: float) -> float:
+        return float(draw_depth(scenes(40), HazeRanges(crowding=(crowding, crowding)), seeded()).median())
+
+    assert median(0.7) > median(1.0) + 0.05 > median(1.5) + 0.1

@@ -11,7 +11,7 @@ import torch
 from pipcli.degradations import Degradation
 from pipcli.images import Image
 from pipcli.inference.device import choose_precision, computing_in
-from pipcli.models.classifier import Classifier, candidate_corners, choose_crops, make_overview
+from pipcli.models.classifier import Classifier, candidate_corners, choose_crops, crops_worth, make_overview
 from pipcli.models.layers import pad_to_stride
 
 DEFAULT_THRESHOLD = 0.5
@@ -62,7 +62,8 @@ class Diagnoser:
         shown = image.filled()
         corners = candidate_corners(image.height, image.width, size)
         crops = torch.cat([self._crop(shown, top, left, size) for top, left in corners])
-        crops = crops[choose_crops(crops, self.model.config.crops)]
+        count = crops_worth(image.height, image.width, size, self.model.config.crops)
+        crops = crops[choose_crops(crops, count)]
         rows, columns = (max(1, side // (_OVERSAMPLING * size)) for side in (image.height, image.width))
         thin = replace(shown, pixels=shown.pixels[::rows, ::columns], alpha=None, further=())
         overview = make_overview(_to_tensor(thin.crop_float(0, thin.height, 0, thin.width)), size)

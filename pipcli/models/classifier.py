@@ -214,6 +214,15 @@ def candidate_corners(height: int, width: int, size: int) -> list[tuple[int, int
     return [(top, left) for top in starts(height) for left in starts(width)]
 
 
+def crops_worth(height: int, width: int, size: int, most: int) -> int:
+    """How many crops of an image to look at, from 1 to ``most``.
+
+    Of a small image no more than have three quarters of its pixels: a look must stay cheap beside the
+    restoration, whose time falls with the image.
+    """
+    return max(1, min(most, 3 * height * width // (4 * size * size)))
+
+
 def choose_crops(candidates: Tensor, count: int) -> Tensor:
     """The numbers of the crops to look at: half with the most detail, half spread over the others.
 

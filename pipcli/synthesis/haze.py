@@ -28,20 +28,25 @@ class HazeRanges:
         beta: scattering coefficient, per unit of depth.
         near: depth of the nearest part of the scene; far 1.0 is the far wall of a large room.
         far: depth of the farthest part.
+        crowding: exponent by which depths gather at the near end; 1 leaves them as drawn, 1.5 has half of the
+            pixels in the nearest 0.37.
         view: share of the scene's depth interval that the crop shows; below 1 it is a window of a scene.
         airlight: A, brightness of the haze.
         tint: standard deviation of A's channels around their common value.
         occluders: number of sharp-edged objects laid over the background.
+        bare_chance: share of scenes without any of them.
         guided_chance: share of scenes where depth also steps at the photo's own edges.
     """
 
     beta: Interval = (0.6, 1.8)
-    near: Interval = (0.05, 0.30)
-    far: Interval = (0.50, 1.05)
+    near: Interval = (0.05, 0.50)
+    far: Interval = (0.50, 1.15)
+    crowding: Interval = (0.7, 1.5)
     view: Interval = (0.70, 1.0)
     airlight: Interval = (0.7, 1.0)
     tint: float = 0.01
     occluders: int = 6
+    bare_chance: float = 0.25
     guided_chance: float = 0.7
 
     def __post_init__(self) -> None:
@@ -51,10 +56,11 @@ class HazeRanges:
                 "beta": (0.0, 10.0),
                 "near": (0.0, 10.0),
                 "far": (0.0, 10.0),
+                "crowding": (0.1, 10.0),
                 "view": (0.0, 1.0),
                 "airlight": (0.0, 1.0),
             },
-            ("guided_chance",),
+            ("guided_chance", "bare_chance"),
         )
         if self.near[1] > self.far[0]:
             raise ValueError(f"near {self.near} reaches beyond far {self.far}")
@@ -109,6 +115,7 @@ def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) ->
     step = coin(one, ranges.guided_chance, generator) * uniform(one, (-0.35, 0.35), generator)
     depth = depth + step * inside
 
+    furnished = ~coin(one, ranges.bare_chance, generator)
     for _ in range(ranges.occluders):
         shift_y, shift_x = uniform((2, *one), (-0.55, 0.55), generator)
         half_u, half_v = uniform((2, *one), (0.02, 0.35), generator)
@@ -119,7 +126,7 @@ def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) ->
         box = torch.maximum(u.abs(), v.abs()) < 1
         blob = u.square() + v.square() < 1
         inside = torch.where(coin(one, 0.5, generator), box, blob)
-        inside = inside & coin(one, 0.5, generator)
+        inside = inside & furnished & coin(one, 0.5, generator)
         # In front of what it hides at its middle, with its own slope.
         own = uniform(one, (0.0, 0.9), generator) + uniform(one, (-0.1, 0.1), generator) * u
         depth = torch.where(inside, torch.minimum(own, depth), depth)
@@ -127,8 +134,8 @@ def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) ->
     least = depth.amin(dim=(-2, -1), keepdim=True)
     most = depth.amax(dim=(-2, -1), keepdim=True)
     relative = (depth - least) / (most - least).clamp(min=1e-6)
-    # Rooms show more of what is near than of what is far: half of the pixels lie in the nearest 0.37.
-    relative = relative * relative.sqrt()
+    # Rooms show more of what is near than of what is far, some of them.
+    relative = relative.pow(uniform(one, ranges.crowding, generator))
 
     near = uniform(one, ranges.near, generator)
     far = uniform(one, ranges.far, generator)

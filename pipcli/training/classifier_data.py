@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipcli.degradations import Degradation
 from pipcli.models.classifier import choose_crops, make_overview
-from pipcli.synthesis import SynthesisRanges, average_frames, degrade
+from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion
 from pipcli.synthesis.rain import RainRanges
 from pipcli.training.bank import PixelBank
 from pipcli.training.data import FEWEST_FRAMES, HAZE_GAMMA, MOST_FRAMES, Photographs
@@ -80,6 +80,7 @@ class ExampleShares:
         finished: share of windows with other contrast, colour, sharpness or a trace of grain; clean still.
         real_lowlight: share of low-light chains that begin with a real pair.
         real_blur: share of blur chains averaged from video frames.
+        moving: share of the other blur that is a moving camera's; the rest is a kernel's.
         two: share of the chains with a second degradation.
         handled: share of the chains that are resized in the end, compressed as JPEG, or both.
         rooms: share of the windows for haze cut from the bright pictures of LOL: its benchmarks are rooms.
@@ -93,6 +94,7 @@ class ExampleShares:
     finished: float = 0.35
     real_lowlight: float = 0.5
     real_blur: float = 0.35
+    moving: float = 0.35
     two: float = 0.25
     handled: float = 0.7
     rooms: float = 0.4
@@ -108,7 +110,7 @@ class ExampleShares:
         if not 0.1 <= self.smallest_scale <= 1:
             raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.1, 1]")
         for name in (
-            *("finished", "real_lowlight", "real_blur", "two", "handled"),
+            *("finished", "real_lowlight", "real_blur", "moving", "two", "handled"),
             *("rooms", "light_rain", "smooth_haze"),
         ):
             if not 0 <= getattr(self, name) <= 1:
@@ -214,7 +216,10 @@ class ExampleMaker:
             ranges = replace(ranges, rain=LIGHT_RAIN)
         elif kind is Degradation.HAZE and self.host.random() < self.shares.smooth_haze:
             ranges = replace(ranges, haze=replace(ranges.haze, occluders=0))
-        result = degrade(pixels, kind, ranges, self.generator)
+        if kind is Degradation.BLUR and self.host.random() < self.shares.moving:
+            result = degrade_motion(pixels, ranges.motion, self.generator)
+        else:
+            result = degrade(pixels, kind, ranges, self.generator)
         truncated = False
         if kind is Degradation.NOISE:
             sigma = 255 * float((result - pixels).square().mean().sqrt())
@@ -330,7 +335,8 @@ class ExampleMaker:
         )
         if resized:
             scale = math.exp(host.uniform(math.log(0.45), math.log(1.5)))
-            stretch = math.exp(host.uniform(-0.1, 0.1))
+            # Upright pictures brought to the size of lying ones are stretched by more than twice.
+            stretch = math.exp(host.uniform(-0.4, 0.4) if host.random() < 0.3 else host.uniform(-0.1, 0.1))
             width, height = links[0].size
             least = self.shares.sides[0]
             size = (
