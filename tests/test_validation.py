@@ -40,7 +40,8 @@ def splits(photo_folder) -> tuple[Photographs, Photographs]:
 def test_every_degradation_has_a_set_and_real_ones_stand_beside(splits):
     sets = make_validation(splits[1], ALL)
     synthetic = ["noise", "rain", "haze", "blur", "lowlight"]
-    assert list(sets) == [*synthetic, "haze-rooms", "blur-frames", "lowlight-real"]
+    assert list(sets) == [*synthetic, "haze-rooms", "blur-moving", "blur-frames", "lowlight-real"]
+    assert not sets["blur-moving"].counts
     assert sets["blur-frames"].degradation is Degradation.BLUR
     assert sets["lowlight-real"].degradation is Degradation.LOWLIGHT
     for name, chosen in sets.items():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipcli.degradations import Degradation
-from pipcli.synthesis import SynthesisRanges, average_frames, degrade
+from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion
 from pipcli.synthesis.ctnoise import (
     QUARTER_DOSE_ACROSS,
     QUARTER_DOSE_DOWN,
@@ -59,6 +59,10 @@ def make_validation(held_out: Photographs, degradations: Sequence[Degradation]) 
         rooms, generator = _spread(held_out.high), torch.Generator().manual_seed(SEED)
         hazy = degrade(rooms, Degradation.HAZE, ranges, generator)
         sets["haze-rooms"] = ValidationSet(Degradation.HAZE, hazy, rooms)
+    if Degradation.BLUR in degradations:
+        generator = torch.Generator().manual_seed(SEED)
+        moved = degrade_motion(photos, ranges.motion, generator)
+        sets["blur-moving"] = ValidationSet(Degradation.BLUR, moved, photos, counts=False)
     if Degradation.BLUR in degradations and len(held_out.first_frames):
         sets["blur-frames"] = _frames(held_out)
     if Degradation.LOWLIGHT in degradations and len(held_out.low):
