@@ -40,7 +40,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="a89e7775ae5b52532edbe2a08d36e5a4b7dd54959fbe63065ed3a50fbbaa73ee",
+        sha256="8956160c027a11a751d907a7474baa9a0beaa5a0edd5d2ee39de1f2d9bef0f2c",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
