@@ -46,7 +46,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet-lite": ZooEntry(
         architecture="unet",
         file="pip-unet-lite.safetensors",
-        sha256="fa46cec819fda07c280adad36c5330e3b85ee77f951154b977600de81f85d9f4",
+        sha256="2155798023dd04caaccf3f45bbeafd1f0644caf89d1cc63080174749ae8aaa05",
         summary="a quarter of its cost, for weak machines and previews",
     ),
 }
