@@ -43,6 +43,16 @@ def test_places_lie_inside_and_reach_every_edge():
     assert set(crops.orientation.tolist()) == set(range(8))
 
 
+def test_upright_crops_are_at_most_mirrored():
+    image = np.repeat(np.arange(20, dtype=np.uint8)[:, None, None], 20, axis=1).repeat(3, axis=2)
+    bank = PixelBank([image], CPU)
+    crops = bank.draw(200, 8, torch.Generator().manual_seed(5), upright=True)
+    assert set(crops.orientation.tolist()) == {0, 2}
+    rows = bank.stored(crops, 8)[:, 0].int()
+    assert (rows.diff(dim=1) == 1).all()
+    assert (rows.diff(dim=2) == 0).all()
+
+
 def test_other_types_and_channels_are_kept_as_they_are():
     image = np.arange(-200, 200, dtype=np.int16).reshape(20, 20, 1)
     bank = PixelBank([image, image - 1000], CPU)

@@ -283,6 +283,22 @@ def of_one_grey(photo_folder: Path, tmp_path: Path) -> Photographs:
     return load_photographs(folder, CPU, 32)[0]
 
 
+def test_scenes_with_haze_stay_upright(photo_folder, monkeypatch):
+    training, _ = load_photographs(photo_folder, CPU, 32)
+    asked: dict[Degradation, set[bool]] = {}
+    for degradation in (Degradation.HAZE, Degradation.RAIN):
+        seen = asked.setdefault(degradation, set())
+        batches = maker(training)
+        crops = batches.clean_crops
+        monkeypatch.setattr(
+            batches,
+            "clean_crops",
+            lambda *args, upright, seen=seen, crops=crops: seen.add(upright) or crops(*args, upright=upright),
+        )
+        batches.make(Stage(1.0, 32, {degradation: 2}), 1)
+    assert asked == {Degradation.HAZE: {True}, Degradation.RAIN: {False}}
+
+
 def test_scenes_with_haze_are_often_darker_than_other_photos(photo_folder, tmp_path):
     batches = maker(of_one_grey(photo_folder, tmp_path), replace(PLAIN, jitter=1.0))
     darkest = {}

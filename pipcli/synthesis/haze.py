@@ -19,6 +19,9 @@ from pipcli.synthesis.draws import (
     uniform,
 )
 
+_SMOOTH = 11
+"""Side, in pixels, of the mean over a photo before its edges are looked for."""
+
 
 @dataclass(frozen=True)
 class HazeRanges:
@@ -36,6 +39,7 @@ class HazeRanges:
         occluders: number of sharp-edged objects laid over the background.
         bare_chance: share of scenes without any of them.
         guided_chance: share of scenes where depth also steps at the photo's own edges.
+        uneven_chance: share of scenes whose surfaces are not plane.
     """
 
     beta: Interval = (0.6, 1.8)
@@ -46,8 +50,9 @@ class HazeRanges:
     airlight: Interval = (0.7, 1.0)
     tint: float = 0.01
     occluders: int = 6
-    bare_chance: float = 0.25
-    guided_chance: float = 0.7
+    bare_chance: float = 0.7
+    guided_chance: float = 0.6
+    uneven_chance: float = 0.25
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -60,7 +65,7 @@ class HazeRanges:
                 "view": (0.0, 1.0),
                 "airlight": (0.0, 1.0),
             },
-            ("guided_chance", "bare_chance"),
+            ("guided_chance", "bare_chance", "uneven_chance"),
         )
         if self.near[1] > self.far[0]:
             raise ValueError(f"near {self.near} reaches beyond far {self.far}")
@@ -87,7 +92,7 @@ def add_haze(clean: Tensor, depth: Tensor, beta: Tensor, airlight: Tensor) -> Te
 def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) -> Tensor:
     """Depth of a scene that could be the photo's, B×1×H×W between `near` and `far`.
 
-    A background (planes such as walls and a floor rising to the horizon, plus smooth fields), objects with
+    An upright background (planes such as walls and a floor rising to the horizon), objects with
     sharp edges in front of it, and in some scenes steps at the photo's own edges.
 
     Args:
@@ -99,18 +104,23 @@ def draw_depth(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) ->
     one = (batch, 1, 1, 1)
     rows, columns = centred_grid(height, width, clean.device)
 
-    # Floor: far at the horizon, nearer below it. Wall: depth changes along one direction, in any direction.
+    # Floor: far at the horizon, nearer below it. Wall: depth grows along one direction, sideways or up.
     horizon = uniform(one, (-0.4, 0.2), generator)
     floor = 1.0 / (1.0 + uniform(one, (2.0, 10.0), generator) * (rows - horizon).clamp(min=0))
-    turn = uniform(one, (0.0, 2 * math.pi), generator)
+    turn = uniform(one, (math.pi, 2 * math.pi), generator)
     wall = 0.6 + uniform(one, (0.0, 0.8), generator) * (columns * turn.cos() + rows * turn.sin())
     floor_share = coin(one, 0.5, generator)
     depth = torch.where(floor_share, torch.minimum(floor, wall + 0.25), wall)
-    depth = depth + uniform(one, (0.0, 0.15), generator) * smooth_field(batch, height, width, 4, generator)
+    # Hills and drapery, in a few scenes: most surfaces are planes, and haze on a plain wall has no blotches.
+    uneven = coin(one, ranges.uneven_chance, generator) * uniform(one, (0.0, 0.15), generator)
+    depth = depth + uneven * smooth_field(batch, height, width, 4, generator)
 
-    # Steps where a colour of the lightly smoothed photo crosses its own mean, as surfaces do.
+    # Steps where a colour of the smoothed photo crosses its own mean, as surfaces do; smoothed so much that
+    # the grain of one surface makes no steps within it.
     direction = normal((batch, 3, 1, 1), generator)
-    projection = F.avg_pool2d((clean * direction).sum(dim=1, keepdim=True), 5, 1, 2, count_include_pad=False)
+    projection = F.avg_pool2d(
+        (clean * direction).sum(dim=1, keepdim=True), _SMOOTH, 1, _SMOOTH // 2, count_include_pad=False
+    )
     inside = projection > projection.mean(dim=(-2, -1), keepdim=True)
     step = coin(one, ranges.guided_chance, generator) * uniform(one, (-0.35, 0.35), generator)
     depth = depth + step * inside

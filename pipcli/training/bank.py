@@ -44,18 +44,24 @@ class PixelBank:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def draw(self, count: int, size: int, generator: torch.Generator) -> Crops:
+    def draw(self, count: int, size: int, generator: torch.Generator, upright: bool = False) -> Crops:
         """Places of ``count`` crops, evenly over the images and within each."""
         image = torch.randint(len(self), (count,), generator=generator, device=self.starts.device)
-        return self.place(image, size, generator)
+        return self.place(image, size, generator, upright)
 
-    def place(self, image: Tensor, size: int, generator: torch.Generator) -> Crops:
-        """Random places and orientations of one crop in each of the given images."""
+    def place(self, image: Tensor, size: int, generator: torch.Generator, upright: bool = False) -> Crops:
+        """Random places and orientations of one crop in each of the given images.
+
+        Args:
+            upright: crops are at most mirrored, so that up stays up.
+        """
         count, device = len(image), self.starts.device
         where = torch.rand((2, count), generator=generator, device=device)
         top = (where[0] * (self.heights[image] - size + 1)).long()
         left = (where[1] * (self.widths[image] - size + 1)).long()
         orientation = torch.randint(8, (count,), generator=generator, device=device)
+        if upright:
+            orientation = orientation & 2
         return Crops(image, top, left, orientation)
 
     def read(self, crops: Crops, size: int) -> Tensor:

@@ -251,12 +251,14 @@ class BatchMaker:
         rooms = 0
         if degradation is Degradation.HAZE and len(self.photographs.high):
             rooms = _share_of(count, self.shares.rooms, host)
-        gamma = HAZE_GAMMA if degradation is Degradation.HAZE else GAMMA
+        hazy = degradation is Degradation.HAZE
+        gamma = HAZE_GAMMA if hazy else GAMMA
         photos = count - real - moved - rooms
         for bank, some in ((self.photographs.high, rooms), (self.photographs.photos, photos)):
             if some:
                 scale = host.uniform(self.shares.smallest_scale, 1)
-                clean = self.clean_crops(some, size, scale, generator, gamma, bank)
+                # What is higher up in a scene is mostly farther off, and so deeper in haze.
+                clean = self.clean_crops(some, size, scale, generator, gamma, bank, upright=hazy)
                 yield degrade(clean, degradation, self.ranges, generator), clean
 
     def clean_crops(
@@ -267,11 +269,12 @@ class BatchMaker:
         generator: torch.Generator,
         gamma_range: Interval = GAMMA,
         bank: PixelBank | None = None,
+        upright: bool = False,
     ) -> Tensor:
         """Crops of photos or of another bank, scaled down, some of them with changed gamma and colour."""
         bank = self.photographs.photos if bank is None else bank
         source = min(round(size / scale), bank.shortest)
-        clean = bank.read(bank.draw(count, source, generator), source)
+        clean = bank.read(bank.draw(count, source, generator, upright), source)
         if source != size:
             clean = F.interpolate(clean, size=(size, size), mode="bilinear", antialias=True).clamp_(0, 1)
         device = clean.device
