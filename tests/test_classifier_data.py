@@ -119,16 +119,6 @@ def test_light_rain_leaves_most_of_the_picture_alone(photographs):
     assert 0 < touched[1.0] < 0.5 * touched[0.0]
 
 
-def test_smooth_haze_has_no_objects_of_its_own(photographs):
-    grey = Image.new("RGB", (96, 96), (60, 60, 60))
-    steps = {}
-    for share in (0.0, 1.0):
-        hazy = maker(photographs, replace(SHARES, smooth_haze=share))
-        made = [np.asarray(hazy.degraded(grey, Degradation.HAZE)[0], float) for _ in range(30)]
-        steps[share] = np.median([np.abs(np.diff(each, axis=0)).max() for each in made])
-    assert steps[1.0] < 0.5 * steps[0.0]
-
-
 def test_a_moving_camera_is_its_share_of_the_blur_without_frames(photographs, monkeypatch):
     shown = torch.full((1, 3, 4, 4), 0.25)
     monkeypatch.setattr(classifier_data, "degrade_motion", lambda clean, ranges, generator: shown)

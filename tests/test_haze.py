@@ -126,8 +126,17 @@ def test_backgrounds_are_upright() -> None:
     depth = draw_depth(scenes(60), ranges, seeded())
     top, bottom = depth[..., :32, :].mean(dim=(1, 2, 3)), depth[..., -32:, :].mean(dim=(1, 2, 3))
     assert (top > bottom - 0.02).float().mean() > 0.9
-    # Planes: without hills the second difference is nothing but where two of them meet.
-    assert depth.diff(n=2, dim=-1).abs().median() < 1e-4
+
+
+def test_only_uneven_scenes_turn_back_along_a_row() -> None:
+    def turning(uneven_chance: float) -> float:
+        ranges = HazeRanges(guided_chance=0.0, bare_chance=1.0, uneven_chance=uneven_chance)
+        across = draw_depth(scenes(40), ranges, seeded()).diff(dim=-1)
+        both_ways = (across.amax(dim=-1) > 1e-4) & (across.amin(dim=-1) < -1e-4)
+        return float(both_ways.float().mean())
+
+    assert turning(0.0) == 0
+    assert turning(1.0) > 0.3
 
 
 def test_a_bare_scene_has_no_objects() -> None:

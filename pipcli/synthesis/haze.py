@@ -37,7 +37,7 @@ class HazeRanges:
         airlight: A, brightness of the haze.
         tint: standard deviation of A's channels around their common value.
         occluders: number of sharp-edged objects laid over the background.
-        bare_chance: share of scenes without any of them.
+        bare_chance: share of scenes without any of them: real haze shows no edge where the scene has none.
         guided_chance: share of scenes where depth also steps at the photo's own edges.
         uneven_chance: share of scenes whose surfaces are not plane.
     """

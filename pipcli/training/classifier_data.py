@@ -85,8 +85,6 @@ class ExampleShares:
         handled: share of the chains that are resized in the end, compressed as JPEG, or both.
         rooms: share of the windows for haze cut from the bright pictures of LOL: its benchmarks are rooms.
         light_rain: share of rain drawn from :data:`LIGHT_RAIN`.
-        smooth_haze: share of haze without the sharp-edged objects that depth is made up of: real haze shows
-            no edge where the scene has none.
     """
 
     sides: tuple[int, int] = (144, 360)
@@ -99,7 +97,6 @@ class ExampleShares:
     handled: float = 0.7
     rooms: float = 0.4
     light_rain: float = 0.4
-    smooth_haze: float = 0.6
 
     def __post_init__(self) -> None:
         low, high = self.sides
@@ -110,8 +107,7 @@ class ExampleShares:
         if not 0.1 <= self.smallest_scale <= 1:
             raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.1, 1]")
         for name in (
-            *("finished", "real_lowlight", "real_blur", "moving", "two", "handled"),
-            *("rooms", "light_rain", "smooth_haze"),
+            *("finished", "real_lowlight", "real_blur", "moving", "two", "handled", "rooms", "light_rain"),
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
@@ -214,8 +210,6 @@ class ExampleMaker:
             ranges = replace(ranges, noise=noise)
         elif kind is Degradation.RAIN and self.host.random() < self.shares.light_rain:
             ranges = replace(ranges, rain=LIGHT_RAIN)
-        elif kind is Degradation.HAZE and self.host.random() < self.shares.smooth_haze:
-            ranges = replace(ranges, haze=replace(ranges.haze, occluders=0))
         if kind is Degradation.BLUR and self.host.random() < self.shares.moving:
             result = degrade_motion(pixels, ranges.motion, self.generator)
         else:
