@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import backbones
 import numpy as np
 import pytest
@@ -135,6 +137,17 @@ def test_what_fails_while_tracing_leaves_no_folder(model, tmp_path, engine, monk
     with pytest.raises(ExportError, match="cannot run this model: no such operation"):
         on_engine(model, engine, torch.float32, tmp_path)
     assert list((tmp_path / "engines").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    old, new, whole = (tmp_path / name for name in (".old", ".new", "graphs"))
+    for folder in (old, new, whole):
+        folder.mkdir()
+        (folder / "whole.onnx").write_bytes(b"half")
+    for folder in (old, whole):
+        os.utime(folder, (0, 0))
+    engines._clear_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [new, whole]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from pipcli.models.layers import pad_to_stride
 TOLERANCE_DB = 50.0
 """Least PSNR, of a peak of 1, that an engine's model must keep to torch in fp32."""
 CACHE_VARIABLE = "PIPCLI_CACHE"
+
+_LEFTOVER_SECONDS = 86_400.0
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 """One loaded graph: float32 tensors in, float32 tensors out."""
@@ -265,6 +268,7 @@ def _distance(model: RestorationModel, made: EngineModel) -> float:
 def _make(model: RestorationModel, folder: Path) -> None:
     """Write the graphs; the folder appears whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(folder.parent)
     temporary = folder.with_name(f".{secrets.token_hex(8)}")
     temporary.mkdir()
     try:
@@ -275,6 +279,14 @@ def _make(model: RestorationModel, folder: Path) -> None:
             os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written; one that is at work now is done long before a day."""
+    for left in folder.glob(".*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _LEFTOVER_SECONDS:
+                shutil.rmtree(left)
 
 
 def _serialised(part: Part) -> bytes:

@@ -16,6 +16,9 @@ from torch.nn import functional as F
 from pipcli.synthesis.blur import average_frames
 from pipcli.synthesis.draws import Interval, check_ranges, coin, log_uniform, normal, part_mask, uniform
 
+FEWEST_FRAMES, MOST_FRAMES = 7, 13
+"""Frames of 1/240 s whose mean is a blurred picture, as GoPro's benchmark has them."""
+
 
 @dataclass(frozen=True)
 class MotionRanges:
@@ -32,7 +35,7 @@ class MotionRanges:
         still_chance: share of those where that part does not move.
     """
 
-    frames: tuple[int, int] = (7, 13)
+    frames: tuple[int, int] = (FEWEST_FRAMES, MOST_FRAMES)
     shift: Interval = (2.0, 36.0)
     turn: float = 1.5
     zoom: float = 0.03

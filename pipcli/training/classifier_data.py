@@ -22,9 +22,10 @@ from torch import Tensor
 from pipcli.degradations import Degradation
 from pipcli.models.classifier import choose_crops, make_overview
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion
+from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES
 from pipcli.synthesis.rain import RainRanges
 from pipcli.training.bank import PixelBank
-from pipcli.training.data import FEWEST_FRAMES, HAZE_GAMMA, MOST_FRAMES, Photographs
+from pipcli.training.data import HAZE_GAMMA, Photographs
 
 Picture = PillowImage.Image
 

@@ -24,12 +24,12 @@ from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion, dmix
 from pipcli.synthesis.draws import Interval, uniform
+from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES
 from pipcli.training.bank import Crops, PixelBank
 from pipcli.training.ct import LARGEST_SCALE, SMALLEST_SCALE, load_slices, noisy_slices
 from pipcli.training.recipe import DataShares, Stage
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-MOST_FRAMES, FEWEST_FRAMES = 13, 7
 
 HELD_OUT_PAIRS = frozenset({"53", "54", "83", "86", "105", "107", "579", "580", "645", "646", "720"})
 """LOL training pairs kept for validation: whole scenes, with their near-twins."""

@@ -16,10 +16,11 @@ from pipcli.synthesis.ctnoise import (
     QUARTER_DOSE_SIGMA,
     CtNoiseRanges,
 )
+from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES
 from pipcli.synthesis.noise import NoiseRanges
 from pipcli.training.bank import Crops, PixelBank
 from pipcli.training.ct import Windows, add_ct_noise
-from pipcli.training.data import FEWEST_FRAMES, MOST_FRAMES, Photographs
+from pipcli.training.data import Photographs
 
 SIZE = 256
 COUNT = 8
