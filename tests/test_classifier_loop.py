@@ -75,15 +75,27 @@ def test_a_run_begins_at_given_weights_at_temperature_one(data, tmp_path):
     first = train_classifier(RECIPE, data, tmp_path / "first")
     begun = replace(RECIPE, steps=1, optimiser=replace(RECIPE.optimiser, learning_rate=1e-12))
     deeper = replace(begun, model={**RECIPE.model, "depth": 2})
-    again = train_classifier(deeper, data, tmp_path / "again", init=first)
+    again = train_classifier(deeper, data, tmp_path / "again", init=[first])
     assert read_record(again)["training"]["initialised_from"] == "last.safetensors"
     given, kept = weights_of(first), weights_of(again)
     # BatchNorm's statistics follow the step's batch, whatever its rate.
     for name in (name for name in given if name.endswith(("weight", "bias"))):
         torch.testing.assert_close(kept[name], given[name], rtol=2e-3, atol=1e-5, msg=name)
     with pytest.raises(UsageError, match=r"has no place in it"):
-        train_classifier(RECIPE, data, tmp_path / "other", init=again)
+        train_classifier(RECIPE, data, tmp_path / "other", init=[again])
     assert not (tmp_path / "other").exists()
+
+
+def test_a_run_begins_between_several_weights(data, tmp_path):
+    starts = [
+        train_classifier(replace(RECIPE, seed=seed, steps=1), data, tmp_path / str(seed)) for seed in (1, 2)
+    ]
+    begun = replace(RECIPE, steps=1, optimiser=replace(RECIPE.optimiser, learning_rate=1e-12))
+    between = train_classifier(begun, data, tmp_path / "between", init=starts)
+    assert read_record(between)["training"]["initialised_from"] == "last.safetensors + last.safetensors"
+    one, other, kept = (weights_of(path) for path in (*starts, between))
+    for name in (name for name in one if name.endswith(("weight", "bias"))):
+        torch.testing.assert_close(kept[name], (one[name] + other[name]) / 2, rtol=2e-3, atol=1e-4, msg=name)
 
 
 def test_a_signal_ends_the_run_with_a_checkpoint(data, tmp_path):

@@ -108,13 +108,13 @@ def test_the_run_takes_these_rates(photo_folder, tmp_path, steps):
 
 def test_a_few_dozen_steps_restore_something(photo_folder, tmp_path, monkeypatch):
     losses: list[float] = []
-    fft_l1 = loop.fft_l1
+    crop_losses = loop.crop_losses
 
-    def noted(output, target):
+    def noted(output, target, fft):
         losses.append((output - target).abs().mean().item())
-        return fft_l1(output, target)
+        return crop_losses(output, target, fft)
 
-    monkeypatch.setattr(loop, "fft_l1", noted)
+    monkeypatch.setattr(loop, "crop_losses", noted)
     stages = [{"until": 1.0, "crop": 32, "batch": {"noise": 6, "lowlight": 2}}]
     run = recipe(steps=40, stages=stages, optimiser={"learning_rate": 1e-2, "warmup": 5})
     reports: list[Progress] = []
@@ -224,13 +224,13 @@ def test_the_average_is_that_of_a_plain_loop(photo_folder, tmp_path, steps):
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_spoils_nothing(photo_folder, tmp_path, monkeypatch, steps, poison):
     calls = []
-    fft_l1 = loop.fft_l1
+    crop_losses = loop.crop_losses
 
-    def poisoned(output, target):
+    def poisoned(output, target, fft):
         calls.append(1)
-        return fft_l1(output, target) * (poison if len(calls) == 3 else 1)
+        return crop_losses(output, target, fft) * (poison if len(calls) == 3 else 1)
 
-    monkeypatch.setattr(loop, "fft_l1", poisoned)
+    monkeypatch.setattr(loop, "crop_losses", poisoned)
     train(recipe(steps=6), photo_folder, tmp_path)
     assert len(calls) == 6
     for _, parameters in steps:

@@ -1,11 +1,12 @@
-"""The loss in frequencies against numpy."""
+"""The loss in frequencies against numpy, and what a crop's whole loss is made of."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from pipcli.training.losses import fft_l1
+from pipcli.training.losses import crop_losses, fft_l1
 
 
 def test_against_numpy():
@@ -34,3 +35,14 @@ def test_gradient_is_zero_and_finite_where_nothing_differs():
     assert loss.item() == 0
     assert output.grad is not None
     assert torch.all(output.grad == 0)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_crops_loss_is_its_own(weight):
+    generator = torch.Generator().manual_seed(4)
+    output, target = torch.rand(2, 3, 3, 16, 16, generator=generator)
+    output[1] = target[1]
+    losses = crop_losses(output, target, weight)
+    assert losses[1] == 0
+    pixels = (output[2] - target[2]).abs().mean()
+    torch.testing.assert_close(losses[2], pixels + weight * fft_l1(output, target)[2])

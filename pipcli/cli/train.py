@@ -84,8 +84,6 @@ def train(
     if isinstance(chosen, ClassifierRecipe) and ct is not None:
         raise UsageError(f"--ct is not for a classifier, which {recipe} trains")
     starts = tuple(init or ())
-    if isinstance(chosen, ClassifierRecipe) and len(starts) > 1:
-        raise UsageError(f"--init is given {len(starts)} times: a classifier starts from one file of weights")
     if minutes is not None and steps is not None:
         raise UsageError("--minutes and --steps exclude each other")
     for name, value in (("--minutes", minutes), ("--steps", steps)):
@@ -121,8 +119,7 @@ def train(
                 say(f"{progress.minutes:.0f} min, step {progress.step}: {scores}{unit}")
 
         if isinstance(chosen, ClassifierRecipe):
-            start = starts[0] if starts else None
-            weights = train_classifier(chosen, data, out, resume=resume, init=start, report=report)
+            weights = train_classifier(chosen, data, out, resume=resume, init=starts, report=report)
         else:
             weights = train_model(chosen, data, out, resume=resume, init=starts, ct=ct, report=report)
     if weights is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipcli.errors import ModelError, OutputError, UsageError
 from pipcli.images.atomic import sync_folder, write_bytes
+from pipcli.models.checkpoint import read_record, read_tensors
 
 SHARD_BYTES = 14_000_000
 """Files stay below 15 MB, so that every store and transfer takes them."""
@@ -40,6 +41,26 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"folder {folder} cannot be made: {error.strerror}") from None
+
+
+def mean_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of one model's weights in several files, tensor by tensor, in float32.
+
+    Two ends of one model's training lie in one basin, and training goes on well from between them (model
+    soups, arXiv 2203.05482).
+
+    Raises:
+        UsageError: a file is another model's than the first.
+        ModelError: one is missing, damaged or not one of this program's.
+    """
+    total = read_tensors(paths[0])
+    for path in paths[1:]:
+        read_record(path)
+        given = read_tensors(path)
+        if {name: value.shape for name, value in given.items()} != {n: v.shape for n, v in total.items()}:
+            raise UsageError(f"weights {path} have no mean with {paths[0]}: they are of another model")
+        total = {name: value + given[name] for name, value in total.items()}
+    return {name: value / len(paths) for name, value in total.items()}
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

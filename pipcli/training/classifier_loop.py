@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,16 @@ from torch.nn import functional as F
 
 from pipcli.configuration import to_mapping
 from pipcli.errors import UsageError
-from pipcli.models.checkpoint import read_record, read_tensors, save_weights
+from pipcli.models.checkpoint import read_record, save_weights
 from pipcli.models.classifier import Classifier
 from pipcli.synthesis import SynthesisRanges
-from pipcli.training.checkpoint import load_checkpoint, make_folder, require_free, save_checkpoint
+from pipcli.training.checkpoint import (
+    load_checkpoint,
+    make_folder,
+    mean_weights,
+    require_free,
+    save_checkpoint,
+)
 from pipcli.training.classifier_data import ExampleMaker
 from pipcli.training.classifier_recipe import ClassifierRecipe
 from pipcli.training.classifier_validation import (
@@ -51,7 +57,7 @@ def train_classifier(
     out: Path,
     *,
     resume: bool = False,
-    init: Path | None = None,
+    init: Sequence[Path] = (),
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Path | None:
     """Train by ``recipe`` and return the path of the finished weights, or None where a signal came first.
@@ -64,7 +70,7 @@ def train_classifier(
         out: folder of the run, made if need be.
         resume: go on from ``out/checkpoint``.
         init: weights of a classifier to start from. They may come from a shallower one: what they lack
-            starts without effect.
+            starts without effect. Of several, their mean.
 
     Raises:
         UsageError: recipe, data or init do not fit, ``out`` holds a run that is not to be resumed, or several
@@ -81,7 +87,7 @@ def train_classifier(
     torch.manual_seed(recipe.seed)
     config = recipe.config
     model = Classifier(config)
-    if init is not None:
+    if init:
         _initialise(model, init)
     model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = copy.deepcopy(model).eval()
@@ -133,7 +139,7 @@ def train_classifier(
             "step": step,
             "minutes": round(minutes(), 2),
             "device": device_name(device),
-            "initialised_from": init.name if init else None,
+            "initialised_from": " + ".join(path.name for path in init) or None,
             "validation": {name: round(value, 4) for name, value in scores.items()},
         }
         if scores["loss"] < best:
@@ -202,10 +208,11 @@ def sigma_loss(sigma: Tensor, known: Tensor) -> Tensor:
     return torch.where(measured, losses, 0.0).sum() / measured.sum().clamp(min=1)
 
 
-def _initialise(model: Classifier, path: Path) -> None:
+def _initialise(model: Classifier, paths: Sequence[Path]) -> None:
     """Load weights that may lack what starts without effect: further blocks."""
+    path = paths[0]
     read_record(path)
-    given, own = read_tensors(path), model.state_dict()
+    given, own = mean_weights(paths), model.state_dict()
     foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
     if foreign:
         raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")

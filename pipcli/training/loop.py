@@ -25,9 +25,15 @@ from pipcli.models.backbone import RestorationModel
 from pipcli.models.checkpoint import build_model, load_weights, save_weights
 from pipcli.models.pip import decoupling_loss
 from pipcli.synthesis import SynthesisRanges
-from pipcli.training.checkpoint import load_checkpoint, make_folder, require_free, save_checkpoint
+from pipcli.training.checkpoint import (
+    load_checkpoint,
+    make_folder,
+    mean_weights,
+    require_free,
+    save_checkpoint,
+)
 from pipcli.training.data import BatchMaker, load_photographs
-from pipcli.training.losses import fft_l1
+from pipcli.training.losses import crop_losses
 from pipcli.training.optimiser import make_optimisers, moments_of
 from pipcli.training.recipe import Optimiser, Recipe
 from pipcli.training.validation import make_validation, validate
@@ -87,8 +93,7 @@ def train(
         resume: go on from ``out/checkpoint``.
         init: weights to start from. They may lack the prompts (a bare model's) or come from a shallower
             model: what they lack starts as it would in a new model, which changes no output. Of several,
-            their mean: two ends of one model's training lie in one basin, and training goes on well from
-            between them (model soups, arXiv 2203.05482).
+            their mean.
         ct: folder of CT slices, in place of ``ct`` in ``data``.
 
     Raises:
@@ -186,10 +191,7 @@ def train(
             inputs = batch.inputs.to(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
                 output = trained(inputs, batch.omega)
-            output = output.float()
-            losses = (output - batch.targets).abs().mean(dim=(1, 2, 3))
-            if recipe.loss.fft:
-                losses = losses + recipe.loss.fft * fft_l1(output, batch.targets)
+            losses = crop_losses(output.float(), batch.targets, recipe.loss.fft)
             loss = (losses * (batch.omega @ task_weights)).mean()
             if recipe.loss.decoupling:
                 loss = loss + recipe.loss.decoupling * decoupling_loss(model)
@@ -275,7 +277,7 @@ def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
     """Load weights that may lack what starts without effect: prompted skips and further residual blocks."""
     path = paths[0]
     source = load_weights(path)
-    _take_mean(source, paths)
+    source.load_state_dict(mean_weights(paths))
     if (source.prompted or source.told) and source.degradations != model.degradations:
         known = ", ".join(map(str, source.degradations))
         raise UsageError(f"weights {path} do not fit the recipe's model: they are for {known}")
@@ -289,17 +291,6 @@ def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
         outputs = [net(x, torch.full((1, len(net.degradations)), 1.0)) for net in (source, model)]
     if (outputs[0] - outputs[1]).abs().max() > 1e-3:
         raise UsageError(f"weights {path} do not fit the recipe's model: what they lack changes its output")
-
-
-def _take_mean(source: RestorationModel, paths: Sequence[Path]) -> None:
-    """Put the mean of several files' weights in place of those of the first, which ``source`` has."""
-    total = source.state_dict()
-    for path in paths[1:]:
-        given = load_weights(path).state_dict()
-        if {name: value.shape for name, value in given.items()} != {n: v.shape for n, v in total.items()}:
-            raise UsageError(f"weights {path} have no mean with {paths[0]}: they are of another model")
-        total = {name: value + given[name] for name, value in total.items()}
-    source.load_state_dict({name: value / len(paths) for name, value in total.items()})
 
 
 def _collect(
