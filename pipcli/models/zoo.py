@@ -55,7 +55,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="0f0bb71993dc3bffe02263e4d4f6ab9b035389746a6196873cfa9b03dce22ee6",
+        sha256="29eea7d5f00d27fbaf7e64e0e9b27da462a9182bdf0bd970a9684099216d2fcf",
         summary="tells what ails an image, and how noisy it is",
     ),
 }

@@ -59,9 +59,9 @@ class Views:
     sigma: Tensor
 
 
-def make_views(maker: ExampleMaker, size: int, crops: int) -> Views:
-    """The validation set of the maker's photographs; the same at every call."""
-    maker.seed(_SEED)
+def make_views(maker: ExampleMaker, size: int, crops: int, seed: int = _SEED) -> Views:
+    """The validation set of the maker's photographs; of one seed, the same at every call."""
+    maker.seed(seed)
     examples: list[Example] = []
     nothing = (0.0,) * len(maker.degradations)
     for scene, (clean, degraded) in enumerate(_degraded(maker)):
