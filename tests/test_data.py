@@ -310,6 +310,19 @@ def test_scenes_with_haze_are_often_darker_than_other_photos(photo_folder, tmp_p
     assert darkest[Degradation.HAZE] == pytest.approx(0.9 * 0.502**2.3, abs=0.03)
 
 
+def test_built_rooms_are_their_share_of_the_hazy_crops_alone(photo_folder, tmp_path):
+    batches = maker(of_one_grey(photo_folder, tmp_path), replace(PLAIN, built=0.5))
+    built = {Degradation.HAZE: 0, Degradation.RAIN: 0}
+    for seed in range(20):
+        for degradation in built:
+            batch = batches.make(Stage(1.0, 32, {degradation: 4}), seed)
+            assert batch.inputs.shape == batch.targets.shape == (4, 3, 32, 32)
+            assert float(batch.targets.min()) >= 0
+            assert float(batch.targets.max()) <= 1
+            built[degradation] += int((batch.targets[:, 0].std(dim=(1, 2)) > 1e-3).sum())
+    assert built == {Degradation.HAZE: 40, Degradation.RAIN: 0}
+
+
 def test_rooms_are_their_share_of_the_hazy_crops_alone(photo_folder, tmp_path):
     batches = maker(of_one_grey(photo_folder, tmp_path), replace(PLAIN, rooms=0.4))
     rooms = {Degradation.HAZE: 0, Degradation.RAIN: 0}

@@ -15,11 +15,12 @@ from pipcli.synthesis.lowlight import LowLightRanges, degrade_lowlight
 from pipcli.synthesis.motion import MotionRanges
 from pipcli.synthesis.noise import NoiseRanges, degrade_noise
 from pipcli.synthesis.rain import RainRanges, degrade_rain
+from pipcli.synthesis.scenes import SceneRanges
 
 
 @dataclass(frozen=True)
 class SynthesisRanges:
-    """What every degradation is drawn from, the noise of CT, and the movement of a camera."""
+    """What every degradation is drawn from, the noise of CT, the movement of a camera, and built rooms."""
 
     noise: NoiseRanges = field(default_factory=NoiseRanges)
     rain: RainRanges = field(default_factory=RainRanges)
@@ -28,6 +29,7 @@ class SynthesisRanges:
     lowlight: LowLightRanges = field(default_factory=LowLightRanges)
     ct: CtNoiseRanges = field(default_factory=CtNoiseRanges)
     motion: MotionRanges = field(default_factory=MotionRanges)
+    scenes: SceneRanges = field(default_factory=SceneRanges)
 
 
 def degrade(

@@ -165,8 +165,27 @@ def degrade_haze(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) 
     Returns:
         B×3×H×W in [0, 1].
     """
+    return _filled(clean, draw_depth(clean, ranges, generator), ranges, generator)
+
+
+def degrade_scene(clean: Tensor, depth: Tensor, ranges: HazeRanges, generator: torch.Generator) -> Tensor:
+    """Fill a scene of known depth with haze, which reaches as far as ``ranges.far`` at its farthest point.
+
+    Args:
+        clean: B×3×H×W in [0, 1].
+        depth: B×1×H×W, above 0, in any unit.
+        ranges: what else to draw from.
+        generator: source of the randomness, on clean's device.
+
+    Returns:
+        B×3×H×W in [0, 1].
+    """
+    far = uniform((len(clean), 1, 1, 1), ranges.far, generator)
+    return _filled(clean, far * depth / depth.amax(dim=(-2, -1), keepdim=True), ranges, generator)
+
+
+def _filled(clean: Tensor, depth: Tensor, ranges: HazeRanges, generator: torch.Generator) -> Tensor:
     batch = clean.shape[0]
-    depth = draw_depth(clean, ranges, generator)
     beta = uniform((batch,), ranges.beta, generator)
     airlight = uniform((batch, 1), ranges.airlight, generator) + ranges.tint * normal((batch, 3), generator)
     return add_haze(clean, depth, beta, airlight.clamp(0, 1))

@@ -24,7 +24,9 @@ from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion, dmix
 from pipcli.synthesis.draws import Interval, uniform
+from pipcli.synthesis.haze import degrade_scene
 from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES
+from pipcli.synthesis.scenes import averaged, draw_scenes
 from pipcli.training.bank import Crops, PixelBank
 from pipcli.training.ct import LARGEST_SCALE, SMALLEST_SCALE, load_slices, noisy_slices
 from pipcli.training.recipe import DataShares, Stage
@@ -227,7 +229,7 @@ class BatchMaker:
         generator: torch.Generator,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Degraded and clean crops of one degradation: real ones first, synthetic ones after them."""
-        real = moved = 0
+        real = moved = built = 0
         if degradation is Degradation.LOWLIGHT and len(self.photographs.low):
             real = _share_of(count, self.shares.real_lowlight, host)
             if real:
@@ -248,12 +250,16 @@ class BatchMaker:
                 scale = host.uniform(self.shares.smallest_scale, 1)
                 clean = self.clean_crops(moved, size, scale, generator)
                 yield degrade_motion(clean, self.ranges.motion, generator), clean
+        elif degradation is Degradation.HAZE and self.shares.built:
+            built = _share_of(count, self.shares.built, host)
+            if built:
+                yield self.built_rooms(built, size, generator)
         rooms = 0
         if degradation is Degradation.HAZE and len(self.photographs.high):
-            rooms = _share_of(count, self.shares.rooms, host)
+            rooms = _share_of(count - built, self.shares.rooms, host)
         hazy = degradation is Degradation.HAZE
         gamma = HAZE_GAMMA if hazy else GAMMA
-        photos = count - real - moved - rooms
+        photos = count - real - moved - built - rooms
         for bank, some in ((self.photographs.high, rooms), (self.photographs.photos, photos)):
             if some:
                 scale = host.uniform(self.shares.smallest_scale, 1)
@@ -282,6 +288,12 @@ class BatchMaker:
         gamma = uniform((count, 1, 1, 1), gamma_range, generator)
         gain = 0.9 + 0.2 * torch.rand((count, 3, 1, 1), generator=generator, device=device)
         return clean.pow_(torch.where(chosen, gamma, 1)).mul_(torch.where(chosen, gain, 1)).clamp_(0, 1)
+
+    def built_rooms(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Hazy and clean crops of rooms that are built, in a photo's colours and with parts of it."""
+        pictures = self.clean_crops(count, size, self.shares.smallest_scale, generator)
+        fine, depth = draw_scenes(pictures, self.ranges.scenes, generator)
+        return averaged(degrade_scene(fine, depth, self.ranges.haze, generator)), averaged(fine)
 
     def low_light_pairs(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Real dark crops and their bright partners."""

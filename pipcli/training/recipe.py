@@ -73,6 +73,7 @@ class DataShares:
         moving: share of the others averaged from a photo's views as a moving camera has them.
         rooms: share of hazy crops cut from the bright photos of low-light pairs, where there are any: they
             show rooms, as benchmarks of haze do.
+        built: share of hazy crops that are rooms built of planes and boxes, whose depth is known.
         ct: share of noisy crops cut from CT slices, where there are any.
         clean: share of crops left clean under the weights of another degradation; the target is the input.
         other_prompt: share of degraded crops shown with the prompt of a degradation that they do not have;
@@ -88,6 +89,7 @@ class DataShares:
     real_blur: float = 0.5
     moving: float = 0.0
     rooms: float = 0.0
+    built: float = 0.0
     ct: float = 0.0
     clean: float = 0.0
     other_prompt: float = 0.0

@@ -16,8 +16,10 @@ from pipcli.synthesis.ctnoise import (
     QUARTER_DOSE_SIGMA,
     CtNoiseRanges,
 )
+from pipcli.synthesis.haze import degrade_scene
 from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES
 from pipcli.synthesis.noise import NoiseRanges
+from pipcli.synthesis.scenes import averaged, draw_scenes
 from pipcli.training.bank import Crops, PixelBank
 from pipcli.training.ct import Windows, add_ct_noise
 from pipcli.training.data import Photographs
@@ -56,6 +58,11 @@ def make_validation(held_out: Photographs, degradations: Sequence[Degradation]) 
         generator = torch.Generator().manual_seed(SEED)
         degraded = degrade(photos, degradation, ranges, generator)
         sets[str(degradation)] = ValidationSet(degradation, degraded, photos)
+    if Degradation.HAZE in degradations:
+        generator = torch.Generator().manual_seed(SEED)
+        fine, depth = draw_scenes(photos, ranges.scenes, generator)
+        hazy = averaged(degrade_scene(fine, depth, ranges.haze, generator))
+        sets["haze-built"] = ValidationSet(Degradation.HAZE, hazy, averaged(fine), counts=False)
     if Degradation.HAZE in degradations and len(held_out.high):
         rooms, generator = _spread(held_out.high), torch.Generator().manual_seed(SEED)
         hazy = degrade(rooms, Degradation.HAZE, ranges, generator)
