@@ -99,7 +99,7 @@ def test_sets_are_the_same_every_time_whatever_was_drawn_before(splits):
 
 
 def test_clean_images_are_held_out_ones(splits):
-    """Every clean image is the middle of a held-out photograph, and of none that is trained on."""
+    """Every clean image that is cut from a photograph is the middle of a held-out one, and of no other."""
 
     def middles(split: Photographs) -> set[bytes]:
         found = set()
@@ -114,7 +114,7 @@ def test_clean_images_are_held_out_ones(splits):
 
     training, held_out = (middles(split) for split in splits)
     for name, chosen in make_validation(splits[1], ALL).items():
-        if name == "blur-frames":
+        if name in ("blur-frames", "haze-built"):
             continue
         for image in chosen.clean:
             height, width = image.shape[1:]
