@@ -100,13 +100,26 @@ def test_real_pairs_and_frames_are_used(photographs):
 def test_scenes_for_haze_are_often_rooms_and_dark(photographs):
     # A black room is told from every photo.
     rooms = replace(photographs, high=PixelBank([np.zeros((56, 64, 3), np.uint8)], torch.device("cpu")))
-    fair = replace(SHARES, rooms=0.4, handled=0.0, two=0.0, finished=0.0)
+    fair = replace(SHARES, rooms=0.4, built=0.0, handled=0.0, two=0.0, finished=0.0)
     hazy = maker(rooms, fair, (Degradation.HAZE,))
     black = [not np.asarray(hazy.chain()[0].picture).any() for _ in range(200)]
     assert 0.3 < np.mean(black) < 0.5
     grey = Image.new("RGB", (40, 40), (128, 128, 128))
     values = [np.asarray(hazy.darkened(grey)).mean() for _ in range(60)]
     assert min(values) < 70 < 130 < max(values)
+
+
+def test_built_rooms_are_their_share_of_the_haze(photographs, monkeypatch):
+    hazy = maker(photographs, replace(SHARES, built=0.5, handled=0.0, two=0.0), (Degradation.HAZE,))
+    built_room, built = hazy.built_room, []
+    monkeypatch.setattr(hazy, "built_room", lambda: built.append(built_room()) or built[-1])
+    for _ in range(60):
+        hazy.chain()
+    assert 20 <= len(built) <= 40
+    assert all(clean.size == degraded.size for clean, degraded in built)
+    # Haze brightens what is dark and evens out what is not.
+    deviations = np.array([[np.asarray(each, float).std() for each in pair] for pair in built])
+    assert (deviations[:, 1] < deviations[:, 0]).mean() > 0.8
 
 
 def test_light_rain_leaves_most_of_the_picture_alone(photographs):

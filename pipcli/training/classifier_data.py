@@ -22,8 +22,10 @@ from torch import Tensor
 from pipcli.degradations import Degradation
 from pipcli.models.classifier import choose_crops, make_overview
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion
+from pipcli.synthesis.haze import degrade_scene
 from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES
 from pipcli.synthesis.rain import RainRanges
+from pipcli.synthesis.scenes import averaged, draw_scenes
 from pipcli.training.bank import PixelBank
 from pipcli.training.data import HAZE_GAMMA, Photographs
 
@@ -85,6 +87,7 @@ class ExampleShares:
         two: share of the chains with a second degradation.
         handled: share of the chains that are resized in the end, compressed as JPEG, or both.
         rooms: share of the windows for haze cut from the bright pictures of LOL: its benchmarks are rooms.
+        built: share of the haze that fills rooms built of planes and boxes, whose depth is known.
         light_rain: share of rain drawn from :data:`LIGHT_RAIN`.
     """
 
@@ -97,6 +100,7 @@ class ExampleShares:
     two: float = 0.25
     handled: float = 0.7
     rooms: float = 0.4
+    built: float = 0.15
     light_rain: float = 0.4
 
     def __post_init__(self) -> None:
@@ -108,7 +112,8 @@ class ExampleShares:
         if not 0.1 <= self.smallest_scale <= 1:
             raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.1, 1]")
         for name in (
-            *("finished", "real_lowlight", "real_blur", "moving", "two", "handled", "rooms", "light_rain"),
+            *("finished", "real_lowlight", "real_blur", "moving", "two", "handled"),
+            *("rooms", "built", "light_rain"),
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
@@ -231,10 +236,23 @@ class ExampleMaker:
         if kind is Degradation.BLUR and len(photographs.first_frames) and chance < self.shares.real_blur:
             start = int(photographs.first_frames[self.host.randrange(len(photographs.first_frames))])
             return *self.blurred_frames(start, self._place(photographs.frames, start)), math.nan
+        if kind is Degradation.HAZE and chance < self.shares.built:
+            return *self.built_room(), math.nan
         hazy = kind is Degradation.HAZE
         clean = self.darkened(self.clean(self.shares.rooms)) if hazy else self.clean()
         degraded, sigma = self.degraded(clean, kind)
         return clean, degraded, sigma
+
+    def built_room(self) -> tuple[Picture, Picture]:
+        """A room in the colours of a photo's window, of the window's size, and the same in haze."""
+        fine, depth = draw_scenes(
+            to_tensor(self.clean(self.shares.rooms)), self.ranges.scenes, self.generator
+        )
+        clean = _to_picture(averaged(fine), False)
+        if self.host.random() < self.shares.finished:
+            clean = self._finished(clean)
+        hazy = degrade_scene(to_tensor(clean), averaged(depth), self.ranges.haze, self.generator)
+        return clean, _to_picture(hazy, False)
 
     def darkened(self, clean: Picture) -> Picture:
         """A scene for haze: over dark rooms it is grey, not white, and without it they are not low light."""
