@@ -555,9 +555,22 @@ def test_several_starts_are_one_between_them(photo_folder, tmp_path):
     assert read_record(last)["training"]["initialised_from"] == "a.safetensors + b.safetensors"
 
     other = tmp_path / "other.safetensors"
-    save_weights(build_model("unet", BARE), other, {})
-    with pytest.raises(UsageError, match="no mean with"):
+    save_weights(build_model("unet", {**BARE, "widths": [8, 16]}), other, {})
+    with pytest.raises(UsageError, match=r"other\.safetensors do not fit the recipe's model"):
         train(run, photo_folder, tmp_path / "again", init=[starts[0], other])
+
+
+def test_what_one_of_several_starts_lacks_is_as_it_began_in_the_others(photo_folder, tmp_path):
+    shallow = randomised({**TINY["model"], "blocks": [1, 1]})
+    save_weights(shallow, tmp_path / "shallow.safetensors", {})
+    deeper = {**TINY["model"], "blocks": [1, 2]}
+    still = recipe(steps=1, model=deeper, optimiser={"learning_rate": 1e-30})
+    # Begun from the shallow one, and gone nowhere: but for the new blocks it is the same.
+    gone = train(still, photo_folder, tmp_path / "gone", init=[tmp_path / "shallow.safetensors"])
+    between = train(still, photo_folder, tmp_path / "run", init=[tmp_path / "shallow.safetensors", gone])
+    expected, found = (load_weights(path).state_dict() for path in (gone, between))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=2e-3, atol=1e-5, msg=name)
 
 
 THREE_LEVELS = {"widths": [8, 12, 16], "blocks": [1, 1, 1], "prompts": [{}, {}]}

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pipcli.errors import ModelError, OutputError, UsageError
 from pipcli.images.atomic import sync_folder, write_bytes
-from pipcli.models.checkpoint import read_record, read_tensors
 
 SHARD_BYTES = 14_000_000
 """Files stay below 15 MB, so that every store and transfer takes them."""
@@ -43,24 +43,13 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"folder {folder} cannot be made: {error.strerror}") from None
 
 
-def mean_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of one model's weights in several files, tensor by tensor, in float32.
+def mean_of(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several states of one model, tensor by tensor.
 
     Two ends of one model's training lie in one basin, and training goes on well from between them (model
     soups, arXiv 2203.05482).
-
-    Raises:
-        UsageError: a file is another model's than the first.
-        ModelError: one is missing, damaged or not one of this program's.
     """
-    total = read_tensors(paths[0])
-    for path in paths[1:]:
-        read_record(path)
-        given = read_tensors(path)
-        if {name: value.shape for name, value in given.items()} != {n: v.shape for n, v in total.items()}:
-            raise UsageError(f"weights {path} have no mean with {paths[0]}: they are of another model")
-        total = {name: value + given[name] for name, value in total.items()}
-    return {name: value / len(paths) for name, value in total.items()}
+    return {name: torch.stack([s[name].float() for s in states]).mean(dim=0) for name in states[0]}
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 from pipcli.configuration import to_mapping
 from pipcli.errors import UsageError
-from pipcli.models.checkpoint import read_record, save_weights
+from pipcli.models.checkpoint import read_record, read_tensors, save_weights
 from pipcli.models.classifier import Classifier
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import (
     load_checkpoint,
     make_folder,
-    mean_weights,
+    mean_of,
     require_free,
     save_checkpoint,
 )
@@ -209,15 +209,18 @@ def sigma_loss(sigma: Tensor, known: Tensor) -> Tensor:
 
 
 def _initialise(model: Classifier, paths: Sequence[Path]) -> None:
-    """Load weights that may lack what starts without effect: further blocks."""
-    path = paths[0]
-    read_record(path)
-    given, own = mean_weights(paths), model.state_dict()
-    foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
-    if foreign:
-        raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
+    """Load weights, or their mean, that may lack what starts without effect: further blocks."""
+    own = model.state_dict()
+    states = []
+    for path in paths:
+        read_record(path)
+        given = read_tensors(path)
+        foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
+        if foreign:
+            raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
+        states.append({**own, **given})
     # What is learned is not calibrated.
-    model.load_state_dict({**own, **given, **{name: own[name] for name in _CALIBRATION}})
+    model.load_state_dict({**mean_of(states), **{name: own[name] for name in _CALIBRATION}})
 
 
 def _follow(average: Classifier, model: Classifier, decay: float) -> None:

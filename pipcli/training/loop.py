@@ -28,7 +28,7 @@ from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import (
     load_checkpoint,
     make_folder,
-    mean_weights,
+    mean_of,
     require_free,
     save_checkpoint,
 )
@@ -93,7 +93,7 @@ def train(
         resume: go on from ``out/checkpoint``.
         init: weights to start from. They may lack the prompts (a bare model's) or come from a shallower
             model: what they lack starts as it would in a new model, which changes no output. Of several,
-            their mean.
+            their mean; what some lack should have begun from the same seed in the others.
         ct: folder of CT slices, in place of ``ct`` in ``data``.
 
     Raises:
@@ -274,23 +274,28 @@ def _agree(done: float, stop: bool, world: int) -> tuple[float, bool]:
 
 
 def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
-    """Load weights that may lack what starts without effect: prompted skips and further residual blocks."""
-    path = paths[0]
-    source = load_weights(path)
-    source.load_state_dict(mean_weights(paths))
-    if (source.prompted or source.told) and source.degradations != model.degradations:
-        known = ", ".join(map(str, source.degradations))
-        raise UsageError(f"weights {path} do not fit the recipe's model: they are for {known}")
-    given, own = source.state_dict(), model.state_dict()
-    foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
-    if foreign:
-        raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
-    model.load_state_dict({**own, **given})
+    """Load weights, or their mean, that may lack what starts without effect: prompts, planes, blocks."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
     x = torch.rand(1, 3, 4 * model.stride, 4 * model.stride)
-    with torch.no_grad():
-        outputs = [net(x, torch.full((1, len(net.degradations)), 1.0)) for net in (source, model)]
-    if (outputs[0] - outputs[1]).abs().max() > 1e-3:
-        raise UsageError(f"weights {path} do not fit the recipe's model: what they lack changes its output")
+    states = []
+    for path in paths:
+        source = load_weights(path)
+        if (source.prompted or source.told) and source.degradations != model.degradations:
+            known = ", ".join(map(str, source.degradations))
+            raise UsageError(f"weights {path} do not fit the recipe's model: they are for {known}")
+        given = source.state_dict()
+        foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
+        if foreign:
+            raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
+        states.append({**own, **given})
+        model.load_state_dict(states[-1])
+        with torch.no_grad():
+            outputs = [net(x, torch.full((1, len(net.degradations)), 1.0)) for net in (source, model)]
+        if (outputs[0] - outputs[1]).abs().max() > 1e-3:
+            raise UsageError(
+                f"weights {path} do not fit the recipe's model: what they lack changes its output"
+            )
+    model.load_state_dict(mean_of(states))
 
 
 def _collect(
