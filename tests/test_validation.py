@@ -40,7 +40,14 @@ def splits(photo_folder) -> tuple[Photographs, Photographs]:
 def test_every_degradation_has_a_set_and_real_ones_stand_beside(splits):
     sets = make_validation(splits[1], ALL)
     synthetic = ["noise", "rain", "haze", "blur", "lowlight"]
-    assert list(sets) == [*synthetic, "haze-built", "haze-rooms", "blur-moving", "blur-frames", "lowlight-real"]
+    assert list(sets) == [
+        *synthetic,
+        "haze-built",
+        "haze-rooms",
+        "blur-moving",
+        "blur-frames",
+        "lowlight-real",
+    ]
     assert [name for name, each in sets.items() if not each.counts] == ["haze-built", "blur-moving"]
     assert sets["blur-frames"].degradation is Degradation.BLUR
     assert sets["lowlight-real"].degradation is Degradation.LOWLIGHT
