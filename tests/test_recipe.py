@@ -34,7 +34,8 @@ def test_every_shipped_recipe_loads_and_builds(name):
         ("pip-unet-first", "pip-unet-second"),
         ("pip-unet-second", "pip-unet-third"),
         ("pip-unet-third", "pip-unet-fourth"),
-        ("pip-unet-fourth", "pip-unet"),
+        ("pip-unet-fourth", "pip-unet-fifth"),
+        ("pip-unet-fifth", "pip-unet"),
         ("pip-unet-lite-first", "pip-unet-lite"),
     ],
 )

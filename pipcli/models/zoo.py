@@ -40,7 +40,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="8956160c027a11a751d907a7474baa9a0beaa5a0edd5d2ee39de1f2d9bef0f2c",
+        sha256="d9dfa69162f9350f2a23f57d606f9433904f1271dd3c34b63d01cc2adc2a6b47",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
