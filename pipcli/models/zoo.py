@@ -46,7 +46,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet-lite": ZooEntry(
         architecture="unet",
         file="pip-unet-lite.safetensors",
-        sha256="2155798023dd04caaccf3f45bbeafd1f0644caf89d1cc63080174749ae8aaa05",
+        sha256="4c7e32e380ae32aa2d95e139c95d7a51b20bf465abfbba83f3bfa07fa4af9d66",
         summary="a quarter of its cost, for weak machines and previews",
     ),
 }
