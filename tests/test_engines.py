@@ -140,14 +140,15 @@ def test_what_fails_while_tracing_leaves_no_folder(model, tmp_path, engine, monk
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):
-    old, new, whole = (tmp_path / name for name in (".old", ".new", "graphs"))
-    for folder in (old, new, whole):
+    names = (".0123456789abcdef", ".fedcba9876543210", ".of somebody", "graphs")
+    old, new, foreign, whole = (tmp_path / name for name in names)
+    for folder in (old, new, foreign, whole):
         folder.mkdir()
         (folder / "whole.onnx").write_bytes(b"half")
-    for folder in (old, whole):
+    for folder in (old, foreign, whole):
         os.utime(folder, (0, 0))
     engines._clear_leftovers(tmp_path)
-    assert sorted(tmp_path.iterdir()) == [new, whole]
+    assert set(tmp_path.iterdir()) == {new, foreign, whole}
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ TOLERANCE_DB = 50.0
 CACHE_VARIABLE = "PIPCLI_CACHE"
 
 _LEFTOVER_SECONDS = 86_400.0
+_TOKEN_BYTES = 8
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 """One loaded graph: float32 tensors in, float32 tensors out."""
@@ -269,7 +270,7 @@ def _make(model: RestorationModel, folder: Path) -> None:
     """Write the graphs; the folder appears whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(folder.parent)
-    temporary = folder.with_name(f".{secrets.token_hex(8)}")
+    temporary = folder.with_name(f".{secrets.token_hex(_TOKEN_BYTES)}")
     temporary.mkdir()
     try:
         for name, part in trace_parts(model).items():
@@ -283,7 +284,7 @@ def _make(model: RestorationModel, folder: Path) -> None:
 
 def _clear_leftovers(folder: Path) -> None:
     """Remove what killed processes left half-written; one that is at work now is done long before a day."""
-    for left in folder.glob(".*"):
+    for left in folder.glob("." + "[0-9a-f]" * (2 * _TOKEN_BYTES)):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _LEFTOVER_SECONDS:
                 shutil.rmtree(left)
