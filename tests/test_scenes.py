@@ -20,6 +20,8 @@ EMPTY = SceneRanges(
     yaw=0.0,
     pitch=(0.0, 0.0),
     boxes=0,
+    door_chance=0.0,
+    shadow_chance=0.0,
 )
 
 
@@ -60,6 +62,29 @@ def test_boxes_stand_before_walls(pictures):
     assert (depth <= walls).all()
     assert (depth < walls - 0.01).float().mean(dim=(1, 2, 3)).min() > 0.1
     assert depth.min() > 0.3
+
+
+def test_doorways_open_a_wall_into_farther_and_darker_rooms():
+    pictures = torch.full((8, 3, 24, 32), 0.8)
+    lit, walls = draw_scenes(pictures, EMPTY, generator())
+    ranges = replace(EMPTY, door_chance=1.0, door=(2.0, 2.0), beyond=(3.0, 3.0), lamp=(0.2, 0.2))
+    scene, depth = draw_scenes(pictures, ranges, generator())
+    behind = depth > walls + 1e-4
+    assert (depth >= walls - 1e-4).all()
+    # The room ahead ends 3 m behind its wall, which is 4 m off.
+    ahead = walls > 3.99
+    assert torch.where(ahead, depth, 0).amax(dim=(1, 2, 3)).tolist() == pytest.approx([7.0] * 8, abs=0.01)
+    # A doorway is no whole wall.
+    assert 0.05 < behind[ahead].float().mean() < 0.5
+    assert scene[behind.expand(-1, 3, -1, -1)].mean() < 0.4 * lit.mean()
+
+
+def test_shadows_darken_some_surfaces():
+    pictures = torch.full((4, 3, 16, 16), 0.8)
+    ranges = replace(EMPTY, boxes=6)
+    lit, _ = draw_scenes(pictures, ranges, generator())
+    shaded, _ = draw_scenes(pictures, replace(ranges, shadow_chance=1.0), generator())
+    assert (shaded.flatten(1).mean(1) < 0.7 * lit.flatten(1).mean(1)).all()
 
 
 def test_plain_surfaces_have_colours_of_the_picture():
@@ -103,7 +128,15 @@ def test_haze_fills_a_scene_by_its_depth():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("view", (1.0, 60.0)), ("side", (2.0, 1.0)), ("boxes", -1), ("yaw", 200.0), ("plain_chance", 1.5)],
+    [
+        ("view", (1.0, 60.0)),
+        ("side", (2.0, 1.0)),
+        ("boxes", -1),
+        ("yaw", 200.0),
+        ("plain_chance", 1.5),
+        ("door_chance", -0.1),
+        ("lamp", (0.5, 2.0)),
+    ],
 )
 def test_ranges_that_cannot_be_are_refused(field, value):
     with pytest.raises(ValueError, match=field):

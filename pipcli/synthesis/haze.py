@@ -44,7 +44,7 @@ class HazeRanges:
 
     beta: Interval = (0.6, 1.8)
     near: Interval = (0.05, 0.50)
-    far: Interval = (0.50, 1.15)
+    far: Interval = (0.60, 1.20)
     crowding: Interval = (0.7, 1.5)
     view: Interval = (0.70, 1.0)
     airlight: Interval = (0.7, 1.0)
