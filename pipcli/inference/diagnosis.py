@@ -11,7 +11,7 @@ import torch
 from pipcli.degradations import Degradation
 from pipcli.images import Image
 from pipcli.inference.device import choose_precision, computing_in
-from pipcli.models.classifier import Classifier, candidate_corners, choose_crops, crops_worth, make_overview
+from pipcli.models.classifier import Classifier, candidate_corners, crops_of, make_overview
 from pipcli.models.layers import pad_to_stride
 
 DEFAULT_THRESHOLD = 0.5
@@ -62,8 +62,7 @@ class Diagnoser:
         shown = image.filled()
         corners = candidate_corners(image.height, image.width, size)
         crops = torch.cat([self._crop(shown, top, left, size) for top, left in corners])
-        count = crops_worth(image.height, image.width, size, self.model.config.crops)
-        crops = crops[choose_crops(crops, count)]
+        crops = crops_of(crops, image.height, image.width, self.model.config.crops)
         rows, columns = (max(1, side // (_OVERSAMPLING * size)) for side in (image.height, image.width))
         thin = replace(shown, pixels=shown.pixels[::rows, ::columns], alpha=None, further=())
         overview = make_overview(_to_tensor(thin.crop_float(0, thin.height, 0, thin.width)), size)

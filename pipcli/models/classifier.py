@@ -246,6 +246,16 @@ def choose_crops(candidates: Tensor, count: int) -> Tensor:
     return torch.cat([order[:best], others[spread]])
 
 
+def crops_of(candidates: Tensor, height: int, width: int, most: int) -> Tensor:
+    """Of all crops M×3×S×S that may be looked at of an image of that height and width, those that are.
+
+    Returns:
+        N×3×S×S, N from 1 to ``most``: see :func:`crops_worth` and :func:`choose_crops`.
+    """
+    count = crops_worth(height, width, candidates.shape[-1], most)
+    return candidates[choose_crops(candidates, count)]
+
+
 def make_overview(image: Tensor, size: int) -> Tensor:
     """The whole of an image B×3×H×W as B×3×size×size, each pixel the mean of what it stands for."""
     return F.adaptive_avg_pool2d(image, size)

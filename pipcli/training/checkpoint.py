@@ -52,6 +52,23 @@ def mean_of(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([s[name].float() for s in states]).mean(dim=0) for name in states[0]}
 
 
+def completed(path: Path, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of a model that has every tensor of the file, and its own where the file has none.
+
+    Args:
+        path: of the file, for the error.
+        given: the file's tensors.
+        own: the model's state.
+
+    Raises:
+        UsageError: the file has a tensor that the model has no place for.
+    """
+    foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
+    if foreign:
+        raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
+    return {**own, **given}
+
+
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write ``folder/checkpoint``, replacing an older one only when the new one is complete.
 

@@ -21,6 +21,7 @@ from pipcli.models.checkpoint import read_record, read_tensors, save_weights
 from pipcli.models.classifier import Classifier
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import (
+    completed,
     load_checkpoint,
     make_folder,
     mean_of,
@@ -214,11 +215,7 @@ def _initialise(model: Classifier, paths: Sequence[Path]) -> None:
     states = []
     for path in paths:
         read_record(path)
-        given = read_tensors(path)
-        foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
-        if foreign:
-            raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
-        states.append({**own, **given})
+        states.append(completed(path, read_tensors(path), own))
     # What is learned is not calibrated.
     model.load_state_dict({**mean_of(states), **{name: own[name] for name in _CALIBRATION}})
 

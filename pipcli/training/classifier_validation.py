@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
-from pipcli.models.classifier import Classifier, candidate_corners, choose_crops, crops_worth, make_overview
+from pipcli.models.classifier import Classifier, candidate_corners, crops_of, make_overview
 from pipcli.models.layers import pad_to_stride
 from pipcli.training.classifier_data import Example, ExampleMaker, Picture, as_jpeg, to_tensor, whole
 from pipcli.training.data import Photographs
@@ -251,8 +251,7 @@ def _look(image: Tensor, size: int, count: int) -> tuple[Tensor, Tensor]:
             for top, left in candidate_corners(height, width, size)
         ]
     )
-    count = crops_worth(height, width, size, count)
-    return candidates[choose_crops(candidates, count)], make_overview(image, size)[0]
+    return crops_of(candidates, height, width, count), make_overview(image, size)[0]
 
 
 def _stored(unit: Tensor) -> Tensor:

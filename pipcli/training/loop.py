@@ -26,6 +26,7 @@ from pipcli.models.checkpoint import build_model, load_weights, save_weights
 from pipcli.models.pip import decoupling_loss
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import (
+    completed,
     load_checkpoint,
     make_folder,
     mean_of,
@@ -283,11 +284,7 @@ def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
         if (source.prompted or source.told) and source.degradations != model.degradations:
             known = ", ".join(map(str, source.degradations))
             raise UsageError(f"weights {path} do not fit the recipe's model: they are for {known}")
-        given = source.state_dict()
-        foreign = [name for name in given if name not in own or given[name].shape != own[name].shape]
-        if foreign:
-            raise UsageError(f"weights {path} do not fit the recipe's model: {foreign[0]} has no place in it")
-        states.append({**own, **given})
+        states.append(completed(path, source.state_dict(), own))
         model.load_state_dict(states[-1])
         with torch.no_grad():
             outputs = [net(x, torch.full((1, len(net.degradations)), 1.0)) for net in (source, model)]
