@@ -67,6 +67,24 @@ def test_a_chain_starts_clean_and_adds_one_degradation_a_link(photographs):
     assert lengths == {2, 3}
 
 
+def test_blur_leaves_no_part_sharp(photographs):
+    partly = SynthesisRanges()
+    partly = replace(
+        partly,
+        blur=replace(partly.blur, varying_chance=1.0, still_chance=1.0),
+        motion=replace(partly.motion, apart_chance=1.0, still_chance=1.0),
+    )
+    grain = np.random.default_rng(3).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    for moving in (0.0, 1.0):
+        make = ExampleMaker(photographs, KINDS, replace(SHARES, moving=moving), partly)
+        make.seed(2)
+        for _ in range(8):
+            blurred, _ = make.degraded(Image.fromarray(grain), Degradation.BLUR)
+            changed = np.abs(np.asarray(blurred, float) - grain).mean(axis=2)
+            tiles = changed.reshape(6, 16, 6, 16).mean(axis=(1, 3))
+            assert tiles.min() > 5, moving
+
+
 def test_sigma_is_that_of_the_pixels_where_nothing_came_after(photographs):
     make = maker(photographs, replace(SHARES, handled=0.0, two=0.0))
     measured = 0
