@@ -99,9 +99,9 @@ def test_whole_pictures_are_shown_as_they_are_and_alike(tmp_path):
     assert all(torch.equal(one, two) for one, two in zip(views.crops, again.crops, strict=True))
 
     clean = make_clean_views(held_out, 5, 32, 3)
-    # One photo of two, one pair of two and five frames of thirteen, in two forms.
-    assert len(clean.crops) == 2 * (1 + 1 + 5)
-    assert torch.equal(clean.present, torch.zeros(14, 5))
+    # Two photos, two bright pictures of pairs and thirteen frames, in two forms.
+    assert len(clean.crops) == 2 * (2 + 2 + 13)
+    assert torch.equal(clean.present, torch.zeros(34, 5))
 
     model = Classifier(ClassifierConfig(size=32, widths=(8, 16), depth=1, features=8)).train()
     logits, sigma = predict(model, views, torch.device("cpu"), torch.float32)

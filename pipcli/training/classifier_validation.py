@@ -82,12 +82,13 @@ def make_views(maker: ExampleMaker, size: int, crops: int, seed: int = _SEED) ->
 
 
 def make_clean_views(photographs: Photographs, degradations: int, size: int, crops: int) -> Views:
-    """Every third clean picture of a split, as it is and as JPEG of one size; nothing ails them.
+    """Every clean picture of a split, as it is and as JPEG of one size; nothing ails them.
 
-    For calibration: held-out photographs are too few to say how seldom a clean one is mistaken.
+    For calibration: held-out photographs are too few to say how seldom a clean one is mistaken. Among sixteen
+    a single galaxy, soft by nature, made blur pass for clean everywhere.
     """
     banks = (photographs.photos, photographs.high, photographs.frames)
-    pictures = [whole(bank, number) for bank in banks for number in range(0, len(bank), 3)]
+    pictures = [whole(bank, number) for bank in banks for number in range(len(bank))]
     nothing = (0.0,) * degradations
     return _views(
         [Example(form(each), nothing) for each in pictures for form in (_as_it_is, _alike)], size, crops
