@@ -40,7 +40,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="d9dfa69162f9350f2a23f57d606f9433904f1271dd3c34b63d01cc2adc2a6b47",
+        sha256="6e8115289a3c9f656c54500ed853b1343fd1a5a6186553b5ea731afcc29c8773",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
