@@ -31,7 +31,7 @@ def test_other_draws_are_told_as_well():
     cpu = torch.device("cpu")
     model = load_classifier()
     _, held_out = load_photographs(DATA, cpu)
-    maker = ExampleMaker(held_out, model.degradations, ExampleShares(built=0.0), SynthesisRanges())
+    maker = ExampleMaker(held_out, model.degradations, ExampleShares(), SynthesisRanges())
     draws = []
     for seed in SEEDS:
         views = make_views(maker, model.config.size, model.config.crops, seed)
