@@ -180,7 +180,7 @@ def _with_doorway(
     through = wall & ((point[:, across : across + 1] - centre).abs() < half) & (point[:, 1:2] < top)
     through = through & coin(one, ranges.door_chance, generator)
 
-    # The same sides as `low` and `high`, lengths along the negative and the positive axes.
+    # The walls of the room behind, from the camera on; those beside the doorway stand on either side of it.
     low, high = low.clone(), high.clone()
     reach = uniform(one, ranges.beyond, generator)
     low[:, axis : axis + 1] += reach

@@ -84,8 +84,8 @@ def make_views(maker: ExampleMaker, size: int, crops: int, seed: int = _SEED) ->
 def make_clean_views(photographs: Photographs, degradations: int, size: int, crops: int) -> Views:
     """Every clean picture of a split, as it is and as JPEG of one size; nothing ails them.
 
-    For calibration: held-out photographs are too few to say how seldom a clean one is mistaken. Among sixteen
-    a single galaxy, soft by nature, made blur pass for clean everywhere.
+    For calibration: held-out photographs are too few to say how seldom a clean one is mistaken. One of
+    sixteen is a galaxy, soft by nature, and of the clean ones the likeliest to be taken for blurred.
     """
     banks = (photographs.photos, photographs.high, photographs.frames)
     pictures = [whole(bank, number) for bank in banks for number in range(len(bank))]
