@@ -112,7 +112,7 @@ def test_patches_are_seen_as_their_cosine_transform():
 
 
 def test_a_deeper_network_answers_as_the_shallower_one_that_it_began_as():
-    shallow, deep = (Classifier(replace(TINY, depth=depth)).eval() for depth in (1, 3))
+    shallow, deep = (Classifier(replace(TINY, depth=depth, fine=depth - 1)).eval() for depth in (1, 3))
     crops, overview = looks()
     assert not torch.equal(deep(crops, overview)[0], shallow(crops, overview)[0])
     deep.load_state_dict({**deep.state_dict(), **shallow.state_dict()})
@@ -149,6 +149,7 @@ def test_faint_noise_is_seen_under_autocast_too():
         ({"size": 0}, "size is 0"),
         ({"crops": 0}, "crops is 0"),
         ({"depth": 0}, "depth is 0"),
+        ({"fine": -1}, "fine is -1"),
         ({"features": 0}, "features is 0"),
         ({"widths": (0, 8)}, "widths is"),
         ({"ratio": 1.0}, "ratio is 1.0"),

@@ -39,7 +39,8 @@ class ClassifierConfig:
         size: S, side of the crops and of the overview in pixels; a multiple of 32.
         crops: N, how many crops of an image are looked at; fewer where there is no room for them.
         widths: channels of compact at a quarter and at an eighth of the resolution.
-        depth: Fourier blocks of compact.
+        fine: blocks of compact at a quarter of the resolution, of dense convolutions alone.
+        depth: Fourier blocks of compact, at an eighth of it.
         ratio: share of global channels in them.
         features: numbers that a crop, and the overview, are summed up in.
         degradations: what the T logits stand for.
@@ -49,6 +50,7 @@ class ClassifierConfig:
     size: int = 96
     crops: int = 8
     widths: tuple[int, int] = (64, 128)
+    fine: int = 0
     depth: int = 2
     ratio: float = 0.5
     features: int = 128
@@ -62,6 +64,8 @@ class ClassifierConfig:
         for name in ("crops", "depth", "features"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.fine < 0:
+            raise ValueError(f"fine is {self.fine}: it must be at least 0")
         if min(self.widths) < 1:
             raise ValueError(f"widths is {self.widths}: both must be positive")
         if not 0 <= self.ratio < 1:
@@ -109,11 +113,14 @@ class CompactTrunk(nn.Module):
 
     All spatial convolutions are dense ones of many channels, which matrix units are made for. The Fourier
     part sits at an eighth of the resolution, where a transform is cheap.
+
+    Args:
+        config: its widths, fine, depth, ratio and features.
     """
 
-    def __init__(self, widths: tuple[int, int], depth: int, ratio: float, features: int) -> None:
+    def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
-        fine, coarse = widths
+        (fine, coarse), ratio, features = config.widths, config.ratio, config.features
         far = int(coarse * ratio)
         split = (coarse - far, far)
         self.stem = nn.Sequential(
@@ -122,17 +129,18 @@ class CompactTrunk(nn.Module):
             nn.BatchNorm2d(fine),
             nn.ReLU(inplace=True),
         )
-        deeper = [FourierBlock(split, split, local_unit=False) for _ in range(depth - 1)]
+        self.fine = nn.Sequential(*(FourierBlock((fine, 0), (fine, 0)) for _ in range(config.fine)))
+        deeper = [FourierBlock(split, split, local_unit=False) for _ in range(config.depth - 1)]
         self.blocks = nn.Sequential(FourierBlock((fine, 0), split, stride=2, local_unit=False), *deeper)
         self.head = nn.Linear(2 * coarse, features)
         self.peak = nn.Linear(coarse, features, bias=False)
-        # Both begin without effect: more blocks change nothing of what a shallower network has learned.
+        # These begin without effect: more blocks change nothing of what a shallower network has learned.
         nn.init.zeros_(self.peak.weight)
-        for block in deeper:
+        for block in (*self.fine, *deeper):
             nn.init.zeros_(block.second_norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = self.blocks(self.stem(x)).float()
+        seen = self.blocks(self.fine(self.stem(x))).float()
         mean = seen.mean(dim=(-2, -1))
         # By its definition, far quicker than torch.std. The floor keeps the root's slope finite; a small
         # number added in its place would be lost in ONNX, where the exporter takes it for zero.
@@ -142,12 +150,8 @@ class CompactTrunk(nn.Module):
         return out
 
 
-def _compact(config: ClassifierConfig) -> nn.Module:
-    return CompactTrunk(config.widths, config.depth, config.ratio, config.features)
-
-
 BACKBONES: Mapping[str, Callable[[ClassifierConfig], nn.Module]] = {
-    "compact": _compact,
+    "compact": CompactTrunk,
     "ffc-resnet34": lambda config: ResNet34(config.features, ratio=0.5),
     "resnet34": lambda config: ResNet34(config.features),
     "vgg16": lambda config: VGG16(config.features),
@@ -178,7 +182,7 @@ class Classifier(nn.Module):
         self.config = config
         self.degradations = config.degradations
         self.closely = BACKBONES[config.backbone](config)
-        self.broadly = _compact(config)
+        self.broadly = CompactTrunk(config)
         self.hidden = nn.Sequential(nn.Linear(3 * config.features, 128), nn.ReLU(inplace=True))
         self.head = nn.Linear(128, len(config.degradations))
         self.noise = nn.Linear(2 * config.features, 1)
