@@ -11,8 +11,11 @@ The library raises these; only ``cli/`` turns them into one line on stderr and a
     ├── OutputError             7    the output cannot be written
     └── ExportError             8    an exported file does not do what its model does
 
-Exit codes 4 (every file failed) and 130 (interrupted) belong to whole runs.
+What is raised ends a command. A run over many files goes on, and its exit code says how it went.
 """
+
+SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
+"""Exit codes of whole runs: some files have no output, none has one, or the user stopped it."""
 
 
 class PipcliError(Exception):

@@ -17,10 +17,12 @@ from standins import ColourClassifier
 from torch import Tensor, nn
 
 from pipcli.batch.inputs import named_inputs
+from pipcli.batch.keeping import Existing, Keeping
 from pipcli.batch.ledger import Entry, Ledger, read_ledgers
 from pipcli.batch.naming import NameTemplate
+from pipcli.batch.outcome import Outcome, Summary
 from pipcli.batch.plan import plan_batch
-from pipcli.batch.run import Existing, Keeping, Outcome, Summary, finished_jobs, run_plan
+from pipcli.batch.run import finished_jobs, run_plan
 from pipcli.batch.shards import Shard
 from pipcli.batch.slices import DicomOptions
 from pipcli.cli.accounts import decision_line

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image as PillowImage
 from standins import contents, start, write_weights
 
+from pipcli.batch.keeping import Keeping
 from pipcli.batch.ledger import Ledger
 from pipcli.batch.plan import plan_batch
-from pipcli.batch.run import Keeping, run_plan
+from pipcli.batch.run import run_plan
 from pipcli.degradations import parse_passes
 from pipcli.errors import ModelError
 from pipcli.images import read_image

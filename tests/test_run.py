@@ -14,12 +14,14 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor, nn
 
-from pipcli.batch import run as run_module
+from pipcli.batch import stages
 from pipcli.batch.inputs import named_inputs
+from pipcli.batch.keeping import Existing, Keeping, refuse_strangers
 from pipcli.batch.ledger import Ledger, read_ledgers
 from pipcli.batch.naming import NameTemplate
+from pipcli.batch.outcome import Outcome, Summary
 from pipcli.batch.plan import Plan, plan_batch
-from pipcli.batch.run import Existing, Keeping, Outcome, Summary, finished_jobs, refuse_strangers, run_plan
+from pipcli.batch.run import finished_jobs, run_plan
 from pipcli.batch.shards import Shard
 from pipcli.degradations import Degradation, parse_passes
 from pipcli.errors import DeviceError, ImageError, OutputError, UsageError
@@ -135,7 +137,7 @@ def test_a_folder_that_could_not_be_listed_is_a_failure(tmp_path, restorer):
 def test_a_surprise_costs_one_file_only(tmp_path, restorer, monkeypatch):
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path / "in" / name, 10)
-    real = run_module.read_content
+    real = stages.read_content
 
     def read(path: Path) -> bytes:
         if path.name == "a.png":
@@ -144,7 +146,7 @@ def test_a_surprise_costs_one_file_only(tmp_path, restorer, monkeypatch):
             raise MemoryError
         return real(path)
 
-    monkeypatch.setattr(run_module, "read_content", read)
+    monkeypatch.setattr(stages, "read_content", read)
     summary = run_plan(planned(tmp_path), restorer, DENOISE)
     assert summary.restored == 1
     assert summary.failures == (
@@ -163,14 +165,14 @@ def test_a_surprise_costs_one_file_only(tmp_path, restorer, monkeypatch):
 def test_what_concerns_all_files_stops_the_run(tmp_path, restorer, monkeypatch, problem, code):
     for name in ("a.png", "b.png", "c.png", "d.png"):
         save(tmp_path / "in" / name, 10)
-    real = run_module.encode_for
+    real = stages.encode_for
 
     def encode(image: Image, path: Path, *others: object) -> bytes:
         if path.name == "b.png":
             raise problem
         return real(image, path, *others)
 
-    monkeypatch.setattr(run_module, "encode_for", encode)
+    monkeypatch.setattr(stages, "encode_for", encode)
     summary = run_plan(planned(tmp_path), restorer, DENOISE)
     assert summary.exit_code == code
     assert summary.failures == (str(problem),)
@@ -185,7 +187,7 @@ def test_an_image_the_format_cannot_hold_is_that_files_failure(tmp_path, restore
     def encode(image: Image, path: Path, *others: object) -> bytes:
         raise ImageError(f"{path}: a JPEG holds 8 bits")
 
-    monkeypatch.setattr(run_module, "encode_for", encode)
+    monkeypatch.setattr(stages, "encode_for", encode)
     assert run_plan(planned(tmp_path), restorer, DENOISE).exit_code == 4
 
 
@@ -344,7 +346,7 @@ def test_a_killed_run_is_taken_up(night, tmp_path, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_bytes", die)
+        patch.setattr(stages, "write_bytes", die)
         with pytest.raises(Killed):
             night.run()
     ledger = tmp_path / "out" / ".pipcli" / "ledger.jsonl"

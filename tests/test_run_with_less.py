@@ -14,9 +14,12 @@ from PIL import Image as PillowImage
 from standins import contents
 from torch import Tensor, nn
 
+from pipcli.batch.keeping import Keeping
 from pipcli.batch.ledger import Ledger, read_ledgers
+from pipcli.batch.limits import usual_limits
+from pipcli.batch.outcome import Outcome, Summary
 from pipcli.batch.plan import Plan, plan_batch
-from pipcli.batch.run import Keeping, Outcome, Summary, run_plan, usual_limits
+from pipcli.batch.run import run_plan
 from pipcli.batch.shards import Shard
 from pipcli.batch.slices import DicomOptions
 from pipcli.degradations import Degradation, parse_passes
@@ -234,7 +237,7 @@ def test_an_image_that_needs_more_than_the_limit_is_refused_by_name(tmp_path):
 def test_what_is_under_way_is_a_share_of_what_is_free(monkeypatch):
     mib = 2**20
     for free, weight in ((10**12, 512), (1024 * mib, 256), (10 * mib, 64)):
-        monkeypatch.setattr("pipcli.batch.run._free_memory", lambda free=free: free)
+        monkeypatch.setattr("pipcli.batch.limits._free_memory", lambda free=free: free)
         assert usual_limits().weight == weight * mib
     assert usual_limits(memory=7 * mib).weight == 7 * mib
     assert usual_limits().together == 1

@@ -12,8 +12,9 @@ from pydicom import dcmread
 from torch import Tensor, nn
 
 from pipcli.batch import slices as slices_module
+from pipcli.batch.outcome import Outcome
 from pipcli.batch.plan import Job, Plan, plan_batch
-from pipcli.batch.run import Outcome, run_plan
+from pipcli.batch.run import run_plan
 from pipcli.batch.slices import DicomOptions, Treatment, incomplete_series, require_denoising, treat_dicom
 from pipcli.degradations import Degradation, parse_passes
 from pipcli.errors import DeviceError, ImageError, UsageError

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipcli.batch.limits import usual_limits, weight_under_way
 from pipcli.batch.pipeline import overlapped
 from pipcli.batch.plan import File
-from pipcli.batch.run import usual_limits, weight_under_way
 from pipcli.batch.slices import telling_frame
 from pipcli.degradations import Degradation
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError

@@ -27,9 +27,7 @@ from pipcli.cli.models import models
 from pipcli.cli.restore import restore
 from pipcli.cli.speed import speed
 from pipcli.cli.train import train
-from pipcli.errors import PipcliError
-
-INTERRUPTED = 130
+from pipcli.errors import INTERRUPTED, PipcliError
 
 # The parser's own errors. typer took click in between its versions, so their module goes by two names.
 _ParserError: Any = typer.BadParameter.__mro__[2]

@@ -14,8 +14,8 @@ from pipcli.cli.messages import complain, say
 
 if TYPE_CHECKING:
     from pipcli.batch.estimate import Estimate
+    from pipcli.batch.outcome import Outcome, Summary
     from pipcli.batch.plan import Job, Plan
-    from pipcli.batch.run import Outcome, Summary
     from pipcli.inference.engine import Restorer
 
 

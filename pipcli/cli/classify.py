@@ -23,13 +23,12 @@ from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, DeviceOption, MaxPixelsOption, check_max_pixels
 from pipcli.cli.stream import STREAM
 from pipcli.degradations import Degradation
-from pipcli.errors import ImageError, UsageError
+from pipcli.errors import ALL_FAILED, INTERRUPTED, SOME_FAILED, ImageError, UsageError
 from pipcli.models.zoo import DEFAULT_CLASSIFIER
 
 if TYPE_CHECKING:
     from pipcli.batch.classify import Finding
 
-SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
 _NARROWEST = 16
 """Least characters of a file's name in a table on a terminal."""
 _FOUND = len("rain+lowlight")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipcli.cli.interrupts import deferred_interrupts
 from pipcli.cli.messages import complain
-from pipcli.errors import UsageError
+from pipcli.errors import ALL_FAILED, INTERRUPTED, SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from pipcli.evaluation.ct import CtNoise, CtResult, CtRow
@@ -22,7 +22,6 @@ PREFIX = "ct:"
 DEFAULT_WINDOW = "-200,300"
 """That of the paper's Fig. 5."""
 _FIGURES = ("rmse", "bias", "psnr", "ssim")
-SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
 
 
 def parse_ct(

@@ -32,7 +32,7 @@ from pipcli.cli.interrupts import deferred_interrupts
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption
 from pipcli.degradations import parse_task
-from pipcli.errors import UsageError
+from pipcli.errors import ALL_FAILED, INTERRUPTED, SOME_FAILED, UsageError
 from pipcli.models.zoo import DEFAULT_CLASSIFIER
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from pipcli.inference.decision import Auto
     from pipcli.inference.device import Precision
     from pipcli.inference.diagnosis import Diagnoser
-
-SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
 
 
 def evaluate(

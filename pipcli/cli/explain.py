@@ -14,7 +14,7 @@ from pipcli import __version__
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption, TileOption
 from pipcli.degradations import TASKS, Degradation
-from pipcli.errors import ImageError, UsageError
+from pipcli.errors import ALL_FAILED, SOME_FAILED, ImageError, UsageError
 from pipcli.models.zoo import DEFAULT_CLASSIFIER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pipcli.inference.engine import Restorer
     from pipcli.reports.prompts import ImageExplanation, PromptMap
 
-SOME_FAILED, ALL_FAILED = 3, 4
 FEWEST, MOST = 3, 400
 """Images that a map of prompts is drawn of; of more, so many spread evenly are taken: their prompts are held
 in memory, some 0.4 MB each."""

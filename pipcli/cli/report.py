@@ -9,8 +9,8 @@ from pipcli.cli.accounts import decision_line
 from pipcli.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
+    from pipcli.batch.outcome import Outcome
     from pipcli.batch.plan import Job, Plan
-    from pipcli.batch.run import Outcome
     from pipcli.images import Image
     from pipcli.reports.restored import FileRecord, Pair
 

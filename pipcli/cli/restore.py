@@ -41,13 +41,12 @@ from pipcli.cli.options import (
 )
 from pipcli.cli.report import ReportBook, check_report
 from pipcli.cli.stream import STREAM, check_stream, restore_stream
-from pipcli.errors import ImageError, UsageError
+from pipcli.errors import ALL_FAILED, ImageError, UsageError
 from pipcli.models.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from pipcli.batch.run import Outcome
+    from pipcli.batch.outcome import Outcome
 
-ALL_FAILED = 4
 LARGEST_TILE = 16384
 """Of a model that sees images whole where memory allows."""
 
@@ -271,10 +270,11 @@ def restore(
 
     # Everything that can be wrong is found before anything is changed, and what is cheap to find comes first.
     from pipcli.batch.inputs import named_inputs, read_list
+    from pipcli.batch.keeping import Existing, Keeping, refuse_strangers
     from pipcli.batch.ledger import Ledger
     from pipcli.batch.naming import NameTemplate
     from pipcli.batch.plan import Plan, plan_batch
-    from pipcli.batch.run import Existing, Keeping, finished_jobs, refuse_strangers, run_plan
+    from pipcli.batch.run import finished_jobs, run_plan
     from pipcli.batch.shards import parse_shard
     from pipcli.batch.slices import DicomOptions, require_denoising
     from pipcli.batch.zips import unpacked

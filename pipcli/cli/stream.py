@@ -61,7 +61,8 @@ def restore_stream(
     Raises:
         UsageError, ImageError, OutputError, DeviceError: as for files.
     """
-    from pipcli.batch.run import DIVIDED, refuse_too_large
+    from pipcli.batch.limits import refuse_too_large
+    from pipcli.batch.stages import DIVIDED
     from pipcli.images import decode_image, encode_image
     from pipcli.images.atomic import write_bytes
     from pipcli.images.dicom import is_dicom

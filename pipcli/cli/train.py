@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipcli.cli.messages import say
-from pipcli.errors import UsageError
+from pipcli.errors import INTERRUPTED, UsageError
 
 if TYPE_CHECKING:
     from pipcli.training.loop import Progress
     from pipcli.training.recipe import Recipe
-
-INTERRUPTED = 130
 
 
 def train(
