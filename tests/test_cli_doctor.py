@@ -22,6 +22,7 @@ from pipcli.models.unet import UNet, UNetConfig
 FILE = "small.safetensors"
 # The package's attribute of this name is the command itself.
 doctor = importlib.import_module("pipcli.cli.doctor")
+trials = importlib.import_module("pipcli.cli.trials")
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def weights(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def no_engines(monkeypatch):
     """Making graphs for the other engines takes seconds, which one test is to spend."""
-    monkeypatch.setattr(doctor, "_engine_trials", lambda name, image: {})
+    monkeypatch.setattr(doctor, "try_engine", lambda name, image: {})
 
 
 @pytest.fixture
@@ -185,23 +186,23 @@ def test_the_home_folder_is_not_shown(weights, examine, monkeypatch, tmp_path):
 def test_an_engine_is_tried(name):
     for package in (name, "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="the extra `engines` is not installed")
-    trials = doctor._engine_trials(name, doctor._scene()[1])
-    assert all(trial.works for trial in trials.values())
-    assert [trial.auto for trial in trials.values()].count(True) == 1
-    assert trials["fp32"].fidelity is None or trials["fp32"].fidelity > 90
-    lines = doctor._engine_lines(name, "1.0", SimpleNamespace(engine_trials={name: trials}))
-    assert len(lines) == 1 + len(trials)
+    tried = trials.try_engine(name, trials.draw_scene()[1])
+    assert all(trial.works for trial in tried.values())
+    assert [trial.auto for trial in tried.values()].count(True) == 1
+    assert tried["fp32"].fidelity is None or tried["fp32"].fidelity > 90
+    lines = doctor._engine_lines(name, "1.0", SimpleNamespace(engine_trials={name: tried}))
+    assert len(lines) == 1 + len(tried)
     assert "fp32" in lines[1]
 
 
 def test_an_engine_that_is_not_installed_is_not_tried(monkeypatch):
-    monkeypatch.setattr(doctor, "_version", lambda package: None if package == "openvino" else "1.0")
-    assert doctor._engine_trials("openvino", doctor._scene()[1]) == {}
+    monkeypatch.setattr(trials, "installed_version", lambda package: None if package == "openvino" else "1.0")
+    assert trials.try_engine("openvino", trials.draw_scene()[1]) == {}
 
 
 def test_an_engine_that_fails_is_8(weights, examine, monkeypatch):
-    broken = {"fp32": doctor.PrecisionTrial(False, True, problem="no such kernel")}
-    monkeypatch.setattr(doctor, "_engine_trials", lambda name, image: broken if name == "openvino" else {})
+    broken = {"fp32": trials.PrecisionTrial(False, True, problem="no such kernel")}
+    monkeypatch.setattr(doctor, "try_engine", lambda name, image: broken if name == "openvino" else {})
     code, report, err = examine()
     assert code == 8
     assert "fp32 on openvino does not work: no such kernel" in err

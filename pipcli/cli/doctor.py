@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import os
 import platform
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pipcli import __version__
 from pipcli.cli.messages import complain
 from pipcli.cli.models import Listing, describe
+from pipcli.cli.trials import (
+    ENGINES,
+    SIDE,
+    UNTRAINED,
+    DeviceReport,
+    PrecisionTrial,
+    describe_engines,
+    dicom_decoders,
+    draw_scene,
+    installed_version,
+    restored,
+    rounded_psnr,
+    some_model,
+    try_codecs,
+    try_devices,
+    try_engine,
+)
 from pipcli.errors import DeviceError, ExportError, ModelError, PipcliError
-
-if TYPE_CHECKING:
-    import torch
-    from numpy.typing import NDArray
-
-    from pipcli.images import Image
-    from pipcli.models.backbone import RestorationModel
 
 PACKAGES = (
     *("torch", "numpy", "safetensors", "typer", "rich", "tqdm"),
@@ -34,61 +43,10 @@ PACKAGES = (
 )
 """What is imported somewhere, the optional ones last."""
 
-DICOM_SYNTAXES = {
-    "RLE": "1.2.840.10008.1.2.5",
-    "JPEG": "1.2.840.10008.1.2.4.50",
-    "JPEG lossless": "1.2.840.10008.1.2.4.70",
-    "JPEG-LS": "1.2.840.10008.1.2.4.80",
-    "JPEG 2000": "1.2.840.10008.1.2.4.90",
-    "HTJ2K": "1.2.840.10008.1.2.4.201",
-}
-"""Compressions that DICOM files come in, by name."""
-
-ENGINES = ("onnxruntime", "openvino")
-"""What can run a model in place of torch."""
-
 FIDELITY_FP32 = 80.0
 """Least PSNR in dB that fp32 on a device must keep to fp32 on the CPU; rounding alone leaves above 100."""
 FIDELITY_AUTO = 50.0
 """Least PSNR in dB of the precision that ``auto`` takes, as ``--precision`` promises."""
-_SIDE = 96
-_LOSSY_PSNR = 30.0
-
-
-@dataclass(frozen=True)
-class PrecisionTrial:
-    """The tiny restoration on one device in one precision.
-
-    Attributes:
-        works: it gave a result.
-        auto: ``--precision auto`` takes this one.
-        fidelity: PSNR in dB to fp32 on the CPU; None where the two are equal, or there is no result.
-        recomputed: tiles that were not finite at first.
-        problem: why it does not work.
-    """
-
-    works: bool
-    auto: bool
-    fidelity: float | None = None
-    recomputed: int = 0
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
-class DeviceReport:
-    """One device.
-
-    Attributes:
-        name: for ``--device``.
-        description: maker's name, memory, what it computes in.
-        auto: ``--device auto`` takes this one.
-        precisions: trials by precision.
-    """
-
-    name: str
-    description: str
-    auto: bool
-    precisions: dict[str, PrecisionTrial]
 
 
 @dataclass(frozen=True)
@@ -152,45 +110,11 @@ def _examine() -> tuple[Report, int]:
     from pipcli.models import zoo
 
     weights = [_without_home(describe(name, verify=True)) for name in (*zoo.MODELS, *zoo.CLASSIFIERS)]
-    problems: list[tuple[int, str]] = [
-        (ModelError.exit_code, listing.problem) for listing in weights if listing.problem is not None
-    ]
-    name, model = _some_model(weights)
-    clean, noisy = _scene()
-    reference = _restored(model, torch.device("cpu"), "fp32", noisy)[0]
-    before, after = _psnr(noisy.pixels, clean), _psnr(reference, clean)
-    if name != _UNTRAINED and not (before or 0) < (after or math.inf):
-        problems.append(
-            (ModelError.exit_code, f"{name} made a noisy picture worse: {before} dB to {after} dB")
-        )
-
-    devices = _devices(model, noisy, reference)
-    for device in devices:
-        for precision, trial in device.precisions.items():
-            where = f"{precision} on {device.name}"
-            least = FIDELITY_FP32 if precision == "fp32" else FIDELITY_AUTO if trial.auto else None
-            if not trial.works and (trial.auto or precision == "fp32"):
-                problems.append((DeviceError.exit_code, f"{where} does not work: {trial.problem}"))
-            elif trial.fidelity is not None and least is not None and trial.fidelity < least:
-                text = f"{where} is {trial.fidelity} dB from fp32 on the CPU: at least {least:g} are needed"
-                problems.append((DeviceError.exit_code, text))
-
-    engine_trials = {name: _engine_trials(name, noisy) for name in ENGINES}
-    for engine, trials in engine_trials.items():
-        for precision, trial in trials.items():
-            if not trial.works:
-                text = f"{precision} on {engine} does not work: {trial.problem}"
-                problems.append((ExportError.exit_code, text))
-    codecs, dicom = _codecs(), _dicom()
-    for format_name, state in codecs.items():
-        if state is not True:
-            problems.append((PipcliError.exit_code, f"{format_name} does not work: {state}"))
-    missing = [syntax for syntax, there in dicom.items() if not there]
-    if missing:
-        text = f"DICOM in {', '.join(missing)} cannot be read: a decoder is missing"
-        problems.append((PipcliError.exit_code, text))
-
-    trained = name != _UNTRAINED
+    name, model = some_model(weights)
+    trained = name != UNTRAINED
+    clean, noisy = draw_scene()
+    reference = restored(model, torch.device("cpu"), "fp32", noisy)[0]
+    before, after = rounded_psnr(noisy.pixels, clean), rounded_psnr(reference, clean)
     report = Report(
         pipcli=__version__,
         python=f"{platform.python_version()} ({platform.python_implementation()})",
@@ -198,218 +122,67 @@ def _examine() -> tuple[Report, int]:
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_bytes=_memory(),
-        packages={package: _version(package) for package in PACKAGES},
-        engines=_engines(),
-        engine_trials=engine_trials,
-        codecs=codecs,
-        dicom=dicom,
+        packages={package: installed_version(package) for package in PACKAGES},
+        engines=describe_engines(),
+        engine_trials={engine: try_engine(engine, noisy) for engine in ENGINES},
+        codecs=try_codecs(),
+        dicom=dicom_decoders(),
         weights=weights,
         restored_with=name,
         psnr_before=before if trained else None,
         psnr_after=after if trained else None,
-        devices=devices,
-        problems=[text for _, text in problems],
+        devices=try_devices(model, noisy, reference),
     )
-    return report, problems[0][0] if problems else 0
+    problems = [
+        *_weight_problems(report),
+        *_device_problems(report.devices),
+        *_engine_problems(report.engine_trials),
+        *_format_problems(report.codecs, report.dicom),
+    ]
+    return replace(report, problems=[text for _, text in problems]), problems[0][0] if problems else 0
 
 
-_UNTRAINED = "an untrained network, for want of weights"
+Problem = tuple[int, str]
+"""An exit code, and one line."""
 
 
-def _some_model(weights: list[Listing]) -> tuple[str, RestorationModel]:
-    """The first model of the table that can be used, else a small untrained one."""
-    import torch
-
-    from pipcli.models import zoo
-    from pipcli.models.pip import PromptConfig
-    from pipcli.models.unet import UNet, UNetConfig
-
-    for listing in weights:
-        if listing.name in zoo.MODELS and listing.problem is None:
-            return listing.name, zoo.load_model(listing.name)
-    prompts = (PromptConfig(16, 8), PromptConfig(24, 8))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return _UNTRAINED, UNet(UNetConfig((16, 24, 32), (1, 1, 1), prompts)).eval()
+def _weight_problems(report: Report) -> Iterator[Problem]:
+    for listing in report.weights:
+        if listing.problem is not None:
+            yield ModelError.exit_code, listing.problem
+    before, after = report.psnr_before, report.psnr_after
+    if report.restored_with != UNTRAINED and not (before or 0) < (after or math.inf):
+        text = f"{report.restored_with} made a noisy picture worse: {before} dB to {after} dB"
+        yield ModelError.exit_code, text
 
 
-def _scene() -> tuple[NDArray[Any], Image]:
-    """A tiny picture with ramps and edges, H×W×3 in [0, 1], and the same with noise."""
-    import numpy as np
-
-    from pipcli.images import Image
-
-    rows, columns = np.mgrid[0:_SIDE, 0:_SIDE] / _SIDE
-    board = np.where((np.floor(4 * rows) + np.floor(4 * columns)) % 2 == 0, 0.25, 0.0)
-    clean = np.stack([0.15 + 0.5 * rows + board, 0.2 + 0.5 * columns + board, 0.6 - 0.4 * rows + board], -1)
-    noise = np.random.default_rng(0).normal(0, 25 / 255, clean.shape)
-    return clean.astype(np.float32), Image((clean + noise).clip(0, 1).astype(np.float32))
-
-
-def _restored(
-    model: RestorationModel, device: torch.device, precision: str, image: Image
-) -> tuple[NDArray[Any], int]:
-    """The picture restored, and how many tiles had to be computed again."""
-    from pipcli.degradations import omega_vector, parse_task
-    from pipcli.inference.device import choose_precision
-    from pipcli.inference.engine import Redo, Restorer
-
-    redone: list[Redo] = []
-    restorer = Restorer(model, device, choose_precision(precision, device))
-    task = "denoise" if "noise" in map(str, restorer.degradations) else None
-    omega = (
-        omega_vector(parse_task(task), restorer.degradations) if task else [1.0] * len(restorer.degradations)
-    )
-    return restorer.restore(image, omega, on_redo=redone.append).pixels, len(redone)
+def _device_problems(devices: Sequence[DeviceReport]) -> Iterator[Problem]:
+    for device in devices:
+        for precision, trial in device.precisions.items():
+            where = f"{precision} on {device.name}"
+            least = FIDELITY_FP32 if precision == "fp32" else FIDELITY_AUTO if trial.auto else None
+            if not trial.works and (trial.auto or precision == "fp32"):
+                yield DeviceError.exit_code, f"{where} does not work: {trial.problem}"
+            elif trial.fidelity is not None and least is not None and trial.fidelity < least:
+                text = f"{where} is {trial.fidelity} dB from fp32 on the CPU: at least {least:g} are needed"
+                yield DeviceError.exit_code, text
 
 
-def _devices(model: RestorationModel, noisy: Image, reference: NDArray[Any]) -> list[DeviceReport]:
-    from pipcli.inference.device import DEVICES, choose_device
-
-    preferred = choose_device("auto").type
-    reports = []
-    for name in DEVICES[1:]:
-        try:
-            device = choose_device(name)
-        except DeviceError:
-            continue
-        trials = _trials(model, device, noisy, reference)
-        reports.append(DeviceReport(name, _device_text(device), name == preferred, trials))
-    return reports
+def _engine_problems(engine_trials: Mapping[str, Mapping[str, PrecisionTrial]]) -> Iterator[Problem]:
+    for engine, trials in engine_trials.items():
+        for precision, trial in trials.items():
+            if not trial.works:
+                yield ExportError.exit_code, f"{precision} on {engine} does not work: {trial.problem}"
 
 
-def _trials(
-    model: RestorationModel, device: torch.device, noisy: Image, reference: NDArray[Any]
-) -> dict[str, PrecisionTrial]:
-    from pipcli.inference.device import Precision, choose_precision
-
-    chosen = choose_precision("auto", device)
-    trials = {}
-    for precision in Precision:
-        auto = precision is chosen
-        try:
-            pixels, redone = _restored(model, device, str(precision), noisy)
-        except Exception as error:  # drivers fail in ways of which there is no list
-            trials[str(precision)] = PrecisionTrial(False, auto, problem=_one_line(error))
-        else:
-            trials[str(precision)] = PrecisionTrial(True, auto, _psnr(pixels, reference), redone)
-    return trials
-
-
-def _psnr(a: NDArray[Any], b: NDArray[Any]) -> float | None:
-    """PSNR in dB of a peak of 1, to a hundredth; None for equal arrays, since JSON has no infinity."""
-    from pipcli.metrics import psnr
-
-    value = psnr(a, b, 1.0)
-    return round(value, 2) if math.isfinite(value) else None
-
-
-def _device_text(device: torch.device) -> str:
-    import torch
-
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        more = f"{torch.cuda.device_count()} of them, " if torch.cuda.device_count() > 1 else ""
-        return (
-            f"{properties.name}, {more}{properties.total_memory / 2**30:.0f} GiB, compute capability "
-            f"{properties.major}.{properties.minor}, CUDA {torch.version.cuda}"
-        )
-    if device.type == "cpu":
-        return f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-    return device.type
-
-
-def _codecs() -> dict[str, bool | str]:
-    """Each format with a picture written and read back."""
-    import numpy as np
-
-    from pipcli.images import FORMATS, MAX_PIXELS, Image
-
-    pixels = (255 * _scene()[0]).round().astype(np.uint8)
-    states: dict[str, bool | str] = {}
-    for format_ in FORMATS:
-        try:
-            found = format_.read(format_.encode(Image(pixels)), MAX_PIXELS).pixels
-        except Exception as error:  # a codec library that does not fit its system fails as it likes
-            states[format_.name] = _one_line(error)
-            continue
-        close = (
-            found.shape == pixels.shape and (_psnr(found / 255.0, pixels / 255.0) or math.inf) > _LOSSY_PSNR
-        )
-        states[format_.name] = close or "what was read is not what was written"
-    return states
-
-
-def _dicom() -> dict[str, bool]:
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
-
-    return {name: get_decoder(UID(syntax)).is_available for name, syntax in DICOM_SYNTAXES.items()}
-
-
-def _engines() -> dict[str, str | None]:
-    """What each engine runs on; None for one that is not installed."""
-    engines: dict[str, str | None] = {"torch": _version("torch")}
-    for name in ENGINES:
-        if _version(name) is None:
-            engines[name] = None
-            continue
-        try:
-            module: Any = importlib.import_module(name)
-            places = (
-                module.get_available_providers() if name == "onnxruntime" else module.Core().available_devices
-            )
-            engines[name] = f"{_version(name)}: {', '.join(places)}"
-        except Exception as error:  # a library that does not fit its system fails as it likes
-            engines[name] = f"{_version(name)}: {_one_line(error)}"
-    return engines
-
-
-def _engine_trials(name: str, image: Image) -> dict[str, PrecisionTrial]:
-    """A small network restoring the picture on an engine, beside torch in fp32.
-
-    It is small because its graphs are made for this; the engine itself proves each model that it is to run.
-    """
-    if not all(map(_version, (name, "onnx", "onnxscript", "onnxruntime"))):
-        return {}
-    import tempfile
-
-    import torch
-
-    from pipcli.cli.engines import engine_precision
-    from pipcli.export.engines import Engine, on_engine
-    from pipcli.inference.device import Precision
-    from pipcli.inference.engine import Restorer
-    from pipcli.models.unet import UNet, UNetConfig
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = UNet(UNetConfig((8, 12), (1, 1), (None,))).eval()
-    cpu, engine = torch.device("cpu"), Engine(name)
-    omega = [1.0] + [0.0] * (len(model.degradations) - 1)
-    reference = Restorer(model, cpu, Precision.FP32).restore(image, omega).pixels
-    auto = engine_precision("auto", engine)
-    trials = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for precision in Precision:
-            if precision.dtype not in engine.dtypes:
-                continue
-            try:
-                made = on_engine(model, engine, precision.dtype, Path(folder))
-                pixels = Restorer(made, cpu, precision).restore(image, omega).pixels
-            except Exception as error:  # a library that does not fit its system fails as it likes
-                trials[str(precision)] = PrecisionTrial(False, precision is auto, problem=_one_line(error))
-            else:
-                fidelity = _psnr(pixels, reference)
-                trials[str(precision)] = PrecisionTrial(True, precision is auto, fidelity)
-    return trials
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def _format_problems(codecs: Mapping[str, bool | str], dicom: Mapping[str, bool]) -> Iterator[Problem]:
+    for name, state in codecs.items():
+        if state is not True:
+            yield PipcliError.exit_code, f"{name} does not work: {state}"
+    missing = [syntax for syntax, there in dicom.items() if not there]
+    if missing:
+        text = f"DICOM in {', '.join(missing)} cannot be read: a decoder is missing"
+        yield PipcliError.exit_code, text
 
 
 def _processor() -> str:
@@ -428,10 +201,6 @@ def _memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _without_home(listing: Listing) -> Listing:
@@ -465,7 +234,7 @@ def _as_text(report: Report) -> str:
     for listing in report.weights:
         state = listing.problem or ("verified" if listing.verified else "yours, not checked")
         lines += [f"  {listing.name:<20} {state}", f"  {'':<20} sha256 {listing.sha256}"]
-    lines += ["", f"a noisy picture of {_SIDE}x{_SIDE} restored with {report.restored_with}"]
+    lines += ["", f"a noisy picture of {SIDE}x{SIDE} restored with {report.restored_with}"]
     if report.psnr_before is not None:
         lines.append(f"  {report.psnr_before:.2f} dB before, {report.psnr_after:.2f} dB after")
     for device in report.devices:
