@@ -115,6 +115,26 @@ def test_real_pairs_and_frames_are_used(photographs):
     assert np.asarray(mean.picture, float).std() < np.asarray(sharp.picture, float).std()
 
 
+def test_finished_frames_have_other_tones_and_both_links_the_same(photographs):
+    real = replace(SHARES, real_blur=1.0, handled=0.0, two=0.0, finished=0.0, smallest_scale=1.0)
+    brightness: dict[float, list[float]] = {}
+    for finished in (0.0, 1.0):
+        make = maker(photographs, replace(real, finished=finished), (Degradation.BLUR,))
+        pairs = [[np.asarray(link.picture).mean() for link in make.chain()] for _ in range(40)]
+        for sharp, blurred in pairs:
+            assert blurred == pytest.approx(sharp, rel=0.12)
+        brightness[finished] = [sharp for sharp, _ in pairs]
+    assert max(brightness[1.0]) > 1.15 * max(brightness[0.0])
+    assert min(brightness[1.0]) < min(brightness[0.0])
+
+
+def test_some_finished_windows_are_clipped_to_white(photographs):
+    grey = replace(photographs, photos=PixelBank([np.full((56, 64, 3), 180, np.uint8)], torch.device("cpu")))
+    make = maker(grey, replace(SHARES, finished=1.0))
+    white = [np.asarray(make.clean(rooms=0.0)).min() > 250 for _ in range(60)]
+    assert 2 <= sum(white) <= 30
+
+
 def test_scenes_for_haze_are_often_rooms_and_dark(photographs):
     # A black room is told from every photo.
     rooms = replace(photographs, high=PixelBank([np.zeros((56, 64, 3), np.uint8)], torch.device("cpu")))

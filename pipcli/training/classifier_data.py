@@ -80,7 +80,8 @@ class ExampleShares:
     Attributes:
         sides: shortest and longest side of a window cut from a photo, in pixels.
         smallest_scale: photos are scaled by a factor from this on; up to 1.1.
-        finished: share of windows with other contrast, colour, sharpness or a trace of grain; clean still.
+        finished: share of windows with other contrast, exposure, colour, sharpness or a trace of grain; clean
+            still.
         real_lowlight: share of low-light chains that begin with a real pair.
         real_blur: share of blur chains averaged from video frames.
         moving: share of the other blur that is a moving camera's; the rest is a kernel's.
@@ -240,7 +241,11 @@ class ExampleMaker:
             return place.cut(photographs.high), place.cut(bank), math.nan
         if kind is Degradation.BLUR and len(photographs.first_frames) and chance < self.shares.real_blur:
             start = int(photographs.first_frames[self.host.randrange(len(photographs.first_frames))])
-            return *self.blurred_frames(start, self._place(photographs.frames, start)), math.nan
+            sharp, blurred = self.blurred_frames(start, self._place(photographs.frames, start))
+            # Of one street there are all of them: its look must not say that they are blurred, or clear.
+            if self.host.random() < self.shares.finished:
+                sharp, blurred = self._toned(sharp, blurred)
+            return sharp, blurred, math.nan
         if kind is Degradation.HAZE and chance < self.shares.built:
             return *self.built_room(), math.nan
         hazy = kind is Degradation.HAZE
@@ -322,15 +327,28 @@ class ExampleMaker:
             mirrored=host.random() < 0.5,
         )
 
-    def _finished(self, picture: Picture) -> Picture:
-        """As another camera, or another hand, would have finished it."""
+    def _toned(self, *pictures: Picture) -> list[Picture]:
+        """As another camera, or another hand, would have exposed and coloured them, all alike."""
         host = self.host
         if host.random() < 0.5:
-            picture = ImageEnhance.Contrast(picture).enhance(host.uniform(0.75, 1.25))
+            contrast = host.uniform(0.75, 1.25)
+            pictures = tuple(ImageEnhance.Contrast(each).enhance(contrast) for each in pictures)
         if host.random() < 0.5:
-            picture = _curved(picture, host.uniform(0.75, 1.3))
+            gamma = host.uniform(0.75, 1.3)
+            pictures = tuple(_curved(each, gamma) for each in pictures)
+        if host.random() < 0.25:
+            # Skies and lamps that are simply white: pale, yet no haze.
+            gain = host.uniform(1.1, 1.7)
+            pictures = tuple(ImageEnhance.Brightness(each).enhance(gain) for each in pictures)
         if host.random() < 0.4:
-            picture = ImageEnhance.Color(picture).enhance(host.choice((0.0, host.uniform(0.5, 1.3))))
+            colour = host.choice((0.0, host.uniform(0.5, 1.3)))
+            pictures = tuple(ImageEnhance.Color(each).enhance(colour) for each in pictures)
+        return list(pictures)
+
+    def _finished(self, picture: Picture) -> Picture:
+        """In other tones, and sharpened, softened or with grain as cameras do it."""
+        host = self.host
+        (picture,) = self._toned(picture)
         chance = host.random()
         if chance < 0.35:
             radius, percent = host.uniform(0.6, 2.0), round(host.uniform(40, 160))
