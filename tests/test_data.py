@@ -293,7 +293,9 @@ def test_scenes_with_haze_stay_upright(photo_folder, monkeypatch):
         monkeypatch.setattr(
             batches,
             "clean_crops",
-            lambda *args, upright, seen=seen, crops=crops: seen.add(upright) or crops(*args, upright=upright),
+            lambda *args, upright, seen=seen, crops=crops, **more: (
+                seen.add(upright) or crops(*args, upright=upright, **more)
+            ),
         )
         batches.make(Stage(1.0, 32, {degradation: 2}), 1)
     assert asked == {Degradation.HAZE: {True}, Degradation.RAIN: {False}}
@@ -308,6 +310,34 @@ def test_scenes_with_haze_are_often_darker_than_other_photos(photo_folder, tmp_p
     # Exponents up to 1.35, and up to 2.3; gains hardly change the mean of the three channels.
     assert darkest[Degradation.NOISE] == pytest.approx(0.9 * 0.502**1.35, abs=0.03)
     assert darkest[Degradation.HAZE] == pytest.approx(0.9 * 0.502**2.3, abs=0.03)
+
+
+def test_hazy_crops_alone_are_collages(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    shutil.rmtree(folder / "lol")
+    for number, path in enumerate(sorted((folder / "photos").iterdir())):
+        write(path, np.full((64, 64, 3), 60 if number % 2 else 190, np.uint8))
+    training, _ = load_photographs(folder, CPU, 32)
+    mixed = {}
+    for degradation in (Degradation.HAZE, Degradation.RAIN):
+        batches = maker(training, replace(PLAIN, jitter=0.0, collage=0.5))
+        target = batches.make(Stage(1.0, 32, {degradation: 200}), 3).targets
+        assert len(target) == 200
+        mixed[degradation] = (target.amax(dim=(1, 2, 3)) - target.amin(dim=(1, 2, 3)) > 0.3).float().mean()
+    # Half of the collages are of two photos of one grey, and a few of the others show hardly any piece.
+    assert mixed[Degradation.HAZE] == pytest.approx(0.22, abs=0.07)
+    assert mixed[Degradation.RAIN] == 0
+
+
+def test_crops_are_recoloured_where_the_recipe_says(photo_folder, tmp_path):
+    shares = replace(PLAIN, jitter=0.0, recoloured={Degradation.RAIN: 0.5})
+    batches = maker(of_one_grey(photo_folder, tmp_path), shares)
+    coloured = {}
+    for degradation in (Degradation.RAIN, Degradation.NOISE):
+        target = batches.make(Stage(1.0, 32, {degradation: 200}), 4).targets[:, :, 0, 0]
+        coloured[degradation] = (target.amax(dim=1) - target.amin(dim=1) > 0.02).float().mean()
+    assert coloured[Degradation.RAIN] == pytest.approx(0.5, abs=0.1)
+    assert coloured[Degradation.NOISE] == 0
 
 
 def test_built_rooms_are_their_share_of_the_hazy_crops_alone(photo_folder, tmp_path):

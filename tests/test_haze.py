@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipcli.synthesis.haze import HazeRanges, add_haze, degrade_haze, draw_depth
+from pipcli.synthesis.haze import HazeRanges, add_haze, degrade_collage, degrade_haze, draw_depth
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -152,3 +152,25 @@ def test_crowding_brings_depths_nearer() -> None:
         return float(draw_depth(scenes(40), HazeRanges(crowding=(crowding, crowding)), seeded()).median())
 
     assert median(0.7) > median(1.0) + 0.02 > median(1.5) + 0.06
+
+
+def test_pieces_of_one_picture_stand_before_another_and_are_never_deeper_in_haze() -> None:
+    front, back = torch.full((40, 3, 64, 64), 0.0), torch.full((40, 3, 64, 64), 0.001)
+    fixed = HazeRanges(near=(0.05, 0.05), far=(1.2, 1.2), airlight=(1.0, 1.0), tint=0.0)
+    hazy, clear = degrade_collage(front, back, fixed, seeded(3))
+    assert hazy.shape == clear.shape == front.shape
+    pieces = (clear < 0.0005).float()
+    shares = pieces.mean(dim=(1, 2, 3))
+    assert 0.2 < shares.mean() < 0.8
+    # Black in white haze shows the depth, which jumps at outlines and hardly anywhere else.
+    step = hazy[:, :1].diff(dim=-1).abs()
+    outline = pieces[:, :1].diff(dim=-1).abs() > 0
+    assert step[outline].mean() > 3 * step[~outline].mean()
+    inside, outside = (hazy[pieces == share].mean() for share in (1.0, 0.0))
+    assert inside < outside - 0.1
+
+
+def test_a_collage_in_clear_air_is_the_collage() -> None:
+    hazy, clear = degrade_collage(scenes(4), scenes(4).flip(0), HazeRanges(beta=(0.0, 0.0)), seeded())
+    torch.testing.assert_close(hazy, clear)
+    assert not torch.equal(clear, scenes(4))

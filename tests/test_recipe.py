@@ -91,6 +91,7 @@ def test_a_file_is_read(tmp_path):
         ("checkpoint_minutes", 0, "checkpoint_minutes is 0"),
         ("seed", -1, "seed is -1"),
         ("data.clean", 1.2, "data: clean is 1.2"),
+        ("data.recoloured", {"haze": 1.5}, "data: recoloured.haze is 1.5"),
         ("data", {"clean": 0.5, "other_prompt": 0.4, "two": 0.2}, "data: clean, other_prompt and two"),
         ("data.smallest_scale", 0.1, "data: smallest_scale is 0.1"),
         ("data.real_blur", float("nan"), "data: real_blur is nan"),

@@ -22,6 +22,9 @@ from pipcli.synthesis.draws import (
 _SMOOTH = 11
 """Side, in pixels, of the mean over a photo before its edges are looked for."""
 
+_PIECES = 5
+"""Nodes along each side of the field whose heights outline what stands in front."""
+
 
 @dataclass(frozen=True)
 class HazeRanges:
@@ -165,7 +168,8 @@ def degrade_haze(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) 
     Returns:
         B×3×H×W in [0, 1].
     """
-    return _filled(clean, draw_depth(clean, ranges, generator), ranges, generator)
+    depth = draw_depth(clean, ranges, generator)
+    return add_haze(clean, depth, *_draw_air(len(clean), ranges, generator))
 
 
 def degrade_scene(clean: Tensor, depth: Tensor, ranges: HazeRanges, generator: torch.Generator) -> Tensor:
@@ -181,11 +185,43 @@ def degrade_scene(clean: Tensor, depth: Tensor, ranges: HazeRanges, generator: t
         B×3×H×W in [0, 1].
     """
     far = uniform((len(clean), 1, 1, 1), ranges.far, generator)
-    return _filled(clean, far * depth / depth.amax(dim=(-2, -1), keepdim=True), ranges, generator)
+    depth = far * depth / depth.amax(dim=(-2, -1), keepdim=True)
+    return add_haze(clean, depth, *_draw_air(len(clean), ranges, generator))
 
 
-def _filled(clean: Tensor, depth: Tensor, ranges: HazeRanges, generator: torch.Generator) -> Tensor:
-    batch = clean.shape[0]
+def degrade_collage(
+    front: Tensor, back: Tensor, ranges: HazeRanges, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Lay pieces of one picture over another, nearer than what they hide, and fill the scene with haze.
+
+    Depth ends where the pieces do, and no scene is seen twice.
+
+    Args:
+        front: what pieces are cut from, B×3×H×W in [0, 1].
+        back: what they stand before, of the same shape.
+        ranges: what to draw from.
+        generator: source of the randomness, on the pictures' device.
+
+    Returns:
+        The hazy scenes and the clear ones, B×3×H×W in [0, 1].
+    """
+    batch, _, height, width = back.shape
+    one = (batch, 1, 1, 1)
+    # From a few pieces to most of the picture; steep enough that an edge is a pixel or two wide.
+    outline = smooth_field(batch, height, width, _PIECES, generator) - uniform(one, (-0.5, 1.0), generator)
+    share = torch.sigmoid(60.0 * outline)
+    far_off = draw_depth(back, ranges, generator)
+    nearer = uniform(one, (0.2, 1.0), generator) * draw_depth(front, ranges, generator)
+    air = _draw_air(batch, ranges, generator)
+    # Pixels on an edge mix what is seen, haze and all.
+    hazy = torch.lerp(
+        add_haze(back, far_off, *air), add_haze(front, torch.minimum(nearer, far_off), *air), share
+    )
+    return hazy, torch.lerp(back, front, share)
+
+
+def _draw_air(batch: int, ranges: HazeRanges, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """β, B, and A, B×3, as :func:`add_haze` takes them."""
     beta = uniform((batch,), ranges.beta, generator)
     airlight = uniform((batch, 1), ranges.airlight, generator) + ranges.tint * normal((batch, 3), generator)
-    return add_haze(clean, depth, beta, airlight.clamp(0, 1))
+    return beta, airlight.clamp(0, 1)

@@ -23,10 +23,11 @@ from torch.nn import functional as F
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion, dmix
-from pipcli.synthesis.draws import Interval, uniform
-from pipcli.synthesis.haze import degrade_scene
+from pipcli.synthesis.draws import Interval, coin, uniform
+from pipcli.synthesis.haze import degrade_collage, degrade_scene
 from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES
 from pipcli.synthesis.scenes import averaged, draw_scenes
+from pipcli.training.augmentation import recolour
 from pipcli.training.bank import Crops, PixelBank
 from pipcli.training.ct import LARGEST_SCALE, SMALLEST_SCALE, load_slices, noisy_slices
 from pipcli.training.recipe import DataShares, Stage
@@ -230,6 +231,7 @@ class BatchMaker:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Degraded and clean crops of one degradation: real ones first, synthetic ones after them."""
         real = moved = built = 0
+        recoloured = self.shares.recoloured.get(degradation, 0.0)
         if degradation is Degradation.LOWLIGHT and len(self.photographs.low):
             real = _share_of(count, self.shares.real_lowlight, host)
             if real:
@@ -248,7 +250,7 @@ class BatchMaker:
                 moved = _share_of(count - real, self.shares.moving, host)
             if moved:
                 scale = host.uniform(self.shares.smallest_scale, 1)
-                clean = self.clean_crops(moved, size, scale, generator)
+                clean = self.clean_crops(moved, size, scale, generator, recoloured=recoloured)
                 yield degrade_motion(clean, self.ranges.motion, generator), clean
         elif degradation is Degradation.HAZE and self.shares.built:
             built = _share_of(count, self.shares.built, host)
@@ -264,8 +266,22 @@ class BatchMaker:
             if some:
                 scale = host.uniform(self.shares.smallest_scale, 1)
                 # What is higher up in a scene is mostly farther off, and so deeper in haze.
-                clean = self.clean_crops(some, size, scale, generator, gamma, bank, upright=hazy)
-                yield degrade(clean, degradation, self.ranges, generator), clean
+                pasted = _share_of(some, self.shares.collage, host) if hazy and self.shares.collage else 0
+                clean = self.clean_crops(
+                    some + pasted,
+                    size,
+                    scale,
+                    generator,
+                    gamma,
+                    bank,
+                    upright=hazy,
+                    recoloured=recoloured,
+                )
+                if pasted:
+                    front, back, clean = torch.split(clean, [pasted, pasted, some - pasted])
+                    yield degrade_collage(front, back, self.ranges.haze, generator)
+                if len(clean):
+                    yield degrade(clean, degradation, self.ranges, generator), clean
 
     def clean_crops(
         self,
@@ -276,8 +292,13 @@ class BatchMaker:
         gamma_range: Interval = GAMMA,
         bank: PixelBank | None = None,
         upright: bool = False,
+        recoloured: float = 0.0,
     ) -> Tensor:
-        """Crops of photos or of another bank, scaled down, some of them with changed gamma and colour."""
+        """Crops of photos or of another bank, scaled down, some of them with changed gamma and colour.
+
+        Args:
+            recoloured: share of those in wholly other colours.
+        """
         bank = self.photographs.photos if bank is None else bank
         source = min(round(size / scale), bank.shortest)
         clean = bank.read(bank.draw(count, source, generator, upright), source)
@@ -287,11 +308,16 @@ class BatchMaker:
         chosen = torch.rand((count, 1, 1, 1), generator=generator, device=device) < self.shares.jitter
         gamma = uniform((count, 1, 1, 1), gamma_range, generator)
         gain = 0.9 + 0.2 * torch.rand((count, 3, 1, 1), generator=generator, device=device)
-        return clean.pow_(torch.where(chosen, gamma, 1)).mul_(torch.where(chosen, gain, 1)).clamp_(0, 1)
+        clean = clean.pow_(torch.where(chosen, gamma, 1)).mul_(torch.where(chosen, gain, 1)).clamp_(0, 1)
+        if recoloured:
+            chosen = coin((count, 1, 1, 1), recoloured, generator)
+            clean = torch.where(chosen, recolour(clean, generator), clean)
+        return clean
 
     def built_rooms(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Hazy and clean crops of rooms that are built, in a photo's colours and with parts of it."""
-        pictures = self.clean_crops(count, size, self.shares.smallest_scale, generator)
+        recoloured = self.shares.recoloured.get(Degradation.HAZE, 0.0)
+        pictures = self.clean_crops(count, size, self.shares.smallest_scale, generator, recoloured=recoloured)
         fine, depth = draw_scenes(pictures, self.ranges.scenes, generator)
         return averaged(degrade_scene(fine, depth, self.ranges.haze, generator)), averaged(fine)
 

@@ -68,6 +68,9 @@ class DataShares:
     Attributes:
         smallest_scale: photos are scaled down by a factor drawn between this and 1.
         jitter: share of photo crops with changed gamma and colour.
+        recoloured: share of photo crops in wholly other colours (``training/augmentation.py``), by what ails
+            them; 0 for what is not named. It keeps a network from knowing the photos by heart.
+        collage: share of hazy photo crops with pieces of another photo standing before what is seen.
         real_lowlight: share of low-light crops taken from real pairs.
         real_blur: share of blurred crops averaged from video frames.
         moving: share of the others averaged from a photo's views as a moving camera has them.
@@ -85,6 +88,8 @@ class DataShares:
 
     smallest_scale: float = 0.5
     jitter: float = 0.5
+    recoloured: dict[Degradation, float] = field(default_factory=dict)
+    collage: float = 0.0
     real_lowlight: float = 0.67
     real_blur: float = 0.5
     moving: float = 0.0
@@ -99,8 +104,10 @@ class DataShares:
     def __post_init__(self) -> None:
         if not 0.25 <= self.smallest_scale <= 1:
             raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.25, 1]")
+        for degradation, value in self.recoloured.items():
+            _check_share(f"recoloured.{degradation}", value)
         for share in fields(self):
-            if share.name != "smallest_scale":
+            if share.name not in ("smallest_scale", "recoloured"):
                 _check_share(share.name, getattr(self, share.name))
         if self.clean + self.other_prompt + self.two > 1:
             raise ValueError("clean, other_prompt and two together exceed 1")
