@@ -289,7 +289,16 @@ def _is_mask(index: torch.Tensor | None) -> bool:
     return index is not None and index.dtype == torch.bool
 
 
-def test_no_step_waits_for_the_device(photo_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"clean": 0.1, "other_prompt": 0.1, "two": 0.3, "dmix": 1},
+        {"real_blur": 0, "moving": 1, "collage": 1, "recoloured": {"haze": 1, "rain": 0.5}},
+        {"built": 1},
+        {"rooms": 1},
+    ],
+)
+def test_no_step_waits_for_the_device(photo_folder, tmp_path, monkeypatch, data):
     """From the second step's batch to the last optimiser step, but for that on a CPU, which is another."""
     guard = NothingReadBack()
     inside: list[int] = []
@@ -309,11 +318,7 @@ def test_no_step_waits_for_the_device(photo_folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(BatchMaker, "make", guarded_make)
     monkeypatch.setattr(torch.optim.AdamW, "step", guarded_step)
-    train(
-        recipe(steps=3, data={"clean": 0.1, "other_prompt": 0.1, "two": 0.3, "dmix": 1}),
-        photo_folder,
-        tmp_path,
-    )
+    train(recipe(steps=3, data=data), photo_folder, tmp_path)
     assert len(inside) == 3
 
 

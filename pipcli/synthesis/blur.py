@@ -217,8 +217,6 @@ def average_frames(frames: Tensor, counts: Tensor, linear: Tensor) -> Tensor:
     """
     order = torch.arange(frames.shape[1], device=frames.device)
     weights = (order < counts[:, None]).to(frames.dtype) / counts[:, None]
-    means = torch.einsum("bn,bnchw->bchw", weights, frames)
-    # Powers are what costs.
-    light = torch.einsum("bn,bnchw->bchw", weights[linear], frames[linear].clamp(0, 1).pow(GAMMA))
-    means[linear] = light.pow(1 / GAMMA)
-    return means
+    plain = torch.einsum("bn,bnchw->bchw", weights, frames)
+    light = torch.einsum("bn,bnchw->bchw", weights, frames.clamp(0, 1).pow(GAMMA))
+    return torch.where(linear[:, None, None, None], light.pow(1 / GAMMA), plain)

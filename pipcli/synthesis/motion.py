@@ -97,33 +97,18 @@ def degrade_motion(clean: Tensor, ranges: MotionRanges, generator: torch.Generat
     low, high = ranges.frames
     counts = torch.randint(low, high + 1, (batch,), generator=generator, device=clean.device)
     linear = coin((batch,), ranges.linear_chance, generator)
-    # All is drawn for all images, so that what one shows does not hang on another's draws.
-    paths = [_draw_path(counts, ranges, generator) for _ in range(2)]
-    still = coin((batch,), ranges.still_chance, generator)
-    mask = part_mask(batch, height, width, (2.0, 12.0), ranges.apart_chance, generator)
-    everywhere = torch.ones_like(linear)
-    # Views are what costs: the second movement is looked at only where it shows.
-    apart = (mask.amax(dim=(1, 2, 3)) > 0) & ~still
     first, second = (
-        _average_along(path, clean, counts, linear, shown)
-        for path, shown in zip(paths, (everywhere, apart), strict=True)
+        average_frames(_on_the_way(clean, counts, ranges, generator), counts, linear) for _ in range(2)
     )
+    second = torch.where(coin((batch, 1, 1, 1), ranges.still_chance, generator), clean, second)
+    mask = part_mask(batch, height, width, (2.0, 12.0), ranges.apart_chance, generator)
     return torch.lerp(first, second, mask)
 
 
-@dataclass(frozen=True)
-class _Path:
-    """How a camera moves: shifts B×N×2, turns B×N and scales B×N, as :func:`views` takes them."""
-
-    shifts: Tensor
-    turns: Tensor
-    scales: Tensor
-
-
-def _draw_path(counts: Tensor, ranges: MotionRanges, generator: torch.Generator) -> _Path:
-    """A path for each image; beyond the image's count of frames it means nothing."""
-    batch, most = len(counts), ranges.frames[1]
-    order = torch.arange(most, device=counts.device)
+def _on_the_way(clean: Tensor, counts: Tensor, ranges: MotionRanges, generator: torch.Generator) -> Tensor:
+    """What the camera sees in each frame, B×N×3×H×W in [0, 1]; beyond the image's count they mean nothing."""
+    batch, most = len(clean), ranges.frames[1]
+    order = torch.arange(most, device=clean.device)
     # From the middle frame, which is sharp and where it was, and 1 from the first to the last.
     time = (order - counts[:, None] // 2) / (counts[:, None] - 1)
     angle = uniform((batch, 1), (0.0, 2 * math.pi), generator)
@@ -134,14 +119,4 @@ def _draw_path(counts: Tensor, ranges: MotionRanges, generator: torch.Generator)
     shifts = length * (time[..., None] * ahead + bend * time[..., None].square() * aside)
     turn = math.radians(ranges.turn) / 2 * normal((batch, 1), generator).clamp(-2, 2)
     zoom = ranges.zoom / 2 * normal((batch, 1), generator).clamp(-2, 2)
-    return _Path(shifts, turn * time, 1 + zoom * time)
-
-
-def _average_along(path: _Path, clean: Tensor, counts: Tensor, linear: Tensor, shown: Tensor) -> Tensor:
-    """The mean of what the camera sees on its way, B×3×H×W in [0, 1]; the clean image where not shown."""
-    averages = clean.clone()
-    if not shown.any():
-        return averages
-    seen = views(clean[shown], path.shifts[shown], path.turns[shown], path.scales[shown]).clamp(0, 1)
-    averages[shown] = average_frames(seen, counts[shown], linear[shown])
-    return averages
+    return views(clean, shifts, turn * time, 1 + zoom * time).clamp(0, 1)
