@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipcli.degradations import Degradation
 from pipcli.training.bank import PixelBank
 from pipcli.training.data import Photographs, load_photographs
-from pipcli.training.validation import COUNT, SIGMA, SIZE, ValidationSet, make_validation, validate
+from pipcli.training.validation import COUNT, DARKER, SIGMA, SIZE, ValidationSet, make_validation, validate
 
 CPU = torch.device("cpu")
 ALL = tuple(Degradation)
@@ -53,7 +53,7 @@ def test_every_degradation_has_a_set_and_real_ones_stand_beside(splits):
     assert sets["lowlight-real"].degradation is Degradation.LOWLIGHT
     for name, chosen in sets.items():
         assert chosen.degraded.shape == chosen.clean.shape
-        assert 1 <= len(chosen.clean) <= COUNT
+        assert 1 <= len(chosen.clean) <= COUNT * (2 if name in ("haze", "haze-rooms") else 1)
         assert not torch.equal(chosen.degraded, chosen.clean), name
 
 
@@ -82,7 +82,7 @@ def test_ct_is_validated_with_noise_like_quarter_doses_and_with_white_noise_in_t
     # A window of 500 HU around flat tissue: nothing is clipped.
     noise = (chosen.degraded - chosen.clean)[:, 0].double().numpy() * 500
     for image, (level, across, down) in zip(
-        noise, [(24, 0.59, 0.37), (25 / 255 * 500, 0, 0)] * 4, strict=True
+        noise, [(24, 0.59, 0.37), (25 / 255 * 500, 0, 0)] * (COUNT // 2), strict=True
     ):
         assert image.std() == pytest.approx(level, rel=0.05)
         assert np.corrcoef(image[:, 1:].ravel(), image[:, :-1].ravel())[0, 1] == pytest.approx(
@@ -123,13 +123,24 @@ def test_clean_images_are_held_out_ones(splits):
     for name, chosen in make_validation(splits[1], ALL).items():
         if name in ("blur-frames", "haze-built"):
             continue
-        for image in chosen.clean:
+        # The second half of the scenes for haze are the first, darker.
+        half = len(chosen.clean) // 2 if name.startswith("haze") else len(chosen.clean)
+        for image in chosen.clean[:half]:
             height, width = image.shape[1:]
             top, left = (height - 16) // 2, (width - 16) // 2
             middle = image[:, top : top + 16, left : left + 16].permute(1, 2, 0)
             pixels = (middle * 255).round().byte().numpy().tobytes()
             assert pixels in held_out
             assert pixels not in training
+
+
+def test_scenes_for_haze_come_again_darker(splits):
+    sets = make_validation(splits[1], ALL)
+    for name in ("haze", "haze-rooms"):
+        bright, dark = sets[name].clean.chunk(2)
+        torch.testing.assert_close(dark, bright**DARKER)
+        # With haze of their own.
+        assert not torch.allclose(*sets[name].degraded.chunk(2), atol=0.2)
 
 
 def test_noise_is_that_of_the_benchmark(splits):

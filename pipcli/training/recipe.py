@@ -185,7 +185,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     minutes: float = 0.0
     steps: int = 0
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: float = 8.0
     seed: int = 0
     compile: bool = False
     data: DataShares = field(default_factory=DataShares)
