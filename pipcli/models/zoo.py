@@ -40,7 +40,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="6e8115289a3c9f656c54500ed853b1343fd1a5a6186553b5ea731afcc29c8773",
+        sha256="fd91af91a9bfa49368633be0523cfada0ff6396e82d2866a3c76626306c1a441",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
