@@ -69,7 +69,7 @@ class DataShares:
         smallest_scale: photos are scaled down by a factor drawn between this and 1.
         jitter: share of photo crops with changed gamma and colour.
         recoloured: share of photo crops in wholly other colours (``training/augmentation.py``), by what ails
-            them; 0 for what is not named. It keeps a network from knowing the photos by heart.
+            them; 0 for what is not named.
         collage: share of hazy photo crops with pieces of another photo standing before what is seen.
         real_lowlight: share of low-light crops taken from real pairs.
         real_blur: share of blurred crops averaged from video frames.
