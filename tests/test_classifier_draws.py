@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipcli.models.native import has_native_bfloat16
 from pipcli.models.zoo import load_classifier
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.classifier_data import ExampleMaker, ExampleShares
@@ -30,12 +31,13 @@ pytestmark = [
 def test_other_draws_are_told_as_well():
     cpu = torch.device("cpu")
     model = load_classifier()
+    dtype = torch.bfloat16 if has_native_bfloat16(cpu) else torch.float32
     _, held_out = load_photographs(DATA, cpu)
     maker = ExampleMaker(held_out, model.degradations, ExampleShares(), SynthesisRanges())
     draws = []
     for seed in SEEDS:
         views = make_views(maker, model.config.size, model.config.crops, seed)
-        logits, sigma = predict(model, views, cpu, torch.bfloat16)
+        logits, sigma = predict(model, views, cpu, dtype)
         scores = scores_of(logits, sigma, views)
         # How often what ails a picture is found, at the threshold of 0.5.
         alone = views.present.isfinite().all(dim=1) & (views.present.nan_to_num().sum(dim=1) == 1)

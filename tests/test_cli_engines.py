@@ -113,7 +113,7 @@ def test_a_batch_of_nothing_is_refused_not_replaced(model):
 @pytest.mark.parametrize(("native", "openvino"), [(True, Precision.BF16), (False, Precision.FP32)])
 def test_auto_is_bf16_where_processor_and_engine_have_it(monkeypatch, native, openvino):
     engines = pytest.importorskip("pipcli.export.engines")
-    monkeypatch.setattr(device, "_cpu_has_native_bf16", lambda: native)
+    monkeypatch.setattr(device, "has_native_bfloat16", lambda device: native)
     assert engine_precision("auto", engines.Engine.OPENVINO) is openvino
     assert engine_precision("auto", engines.Engine.ONNXRUNTIME) is Precision.FP32
 

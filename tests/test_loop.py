@@ -196,6 +196,27 @@ def test_the_first_step_is_that_of_the_recipe(photo_folder, tmp_path, monkeypatc
         )
 
 
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_learns_in_bfloat16_only_where_native(monkeypatch, photo_folder, tmp_path, native, dtype):
+    """A processor that only emulates it takes several times as long for a step."""
+    monkeypatch.setattr(loop, "has_native_bfloat16", lambda device: native)
+    seen = set()
+
+    def note(module, inputs, output):
+        if isinstance(module, torch.nn.Conv2d):
+            seen.add(output.dtype)
+
+    handle = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        train(recipe(steps=1), photo_folder, tmp_path)
+    finally:
+        handle.remove()
+    assert seen == {dtype}
+    # What it was shows in the record.
+    device = read_record(tmp_path / "last.safetensors")["training"]["device"]
+    assert device.endswith(f"threads, {str(dtype).removeprefix('torch.')}")
+
+
 def test_the_average_is_that_of_a_plain_loop(photo_folder, tmp_path, steps):
     """The decay begins small, so that the average does not remember the random start."""
     run = recipe(steps=7, optimiser={"muon": False, "warmup": 1, "learning_rate": 1e-2, "ema": 0.3})

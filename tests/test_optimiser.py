@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pipcli.models.checkpoint import build_model
+from pipcli.training import optimiser as optimiser_module
 from pipcli.training.optimiser import Muon, make_optimisers, moments_of, orthogonalise
 from pipcli.training.recipe import Optimiser
 
@@ -15,8 +16,10 @@ def members(optimiser):
     return {id(parameter) for group in optimiser.param_groups for parameter in group["params"]}
 
 
+@pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("shape", [(3, 16, 64), (2, 64, 16), (1, 32, 32)])
-def test_orthogonalised_matrices_keep_directions_and_level_singular_values(shape):
+def test_orthogonalised_matrices_keep_directions_and_level_singular_values(monkeypatch, shape, native):
+    monkeypatch.setattr(optimiser_module, "has_native_bfloat16", lambda device: native)
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
     assert values.max() > 2 * values.min()

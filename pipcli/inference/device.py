@@ -12,6 +12,7 @@ from enum import Enum
 import torch
 
 from pipcli.errors import DeviceError, UsageError
+from pipcli.models.native import has_native_bfloat16
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -85,7 +86,7 @@ def usual_batch(device: torch.device) -> int:
 def supports(device: torch.device, precision: Precision) -> bool:
     """Whether autocast on this device can compute in this precision, however slowly."""
     if precision is Precision.BF16 and device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return has_native_bfloat16(device)
     return not (precision is Precision.BF16 and device.type == "mps")
 
 
@@ -99,16 +100,6 @@ def computing_in(precision: Precision, device: torch.device) -> AbstractContextM
 def _fastest(device: torch.device) -> Precision:
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):
         return Precision.FP16
-    if device.type == "cpu" and _cpu_has_native_bf16():
+    if device.type == "cpu" and has_native_bfloat16(device):
         return Precision.BF16
     return Precision.FP32
-
-
-def _cpu_has_native_bf16() -> bool:
-    # PyTorch says what the processor can do only through private names, which may go: then the answer is no,
-    # which costs speed and nothing else. ATEN_CPU_CAPABILITY can cap the vector unit; AMX needs AVX512 too.
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-        return False
-    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    queries = [getattr(torch.cpu, name, None) for name in names]
-    return any(query() for query in queries if query is not None)

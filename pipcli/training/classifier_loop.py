@@ -139,7 +139,7 @@ def train_classifier(
             "recipe": to_mapping(recipe),
             "step": step,
             "minutes": round(minutes(), 2),
-            "device": device_name(device),
+            "device": device_name(device, dtype),
             "initialised_from": " + ".join(path.name for path in init) or None,
             "validation": {name: round(value, 4) for name, value in scores.items()},
         }

@@ -23,6 +23,7 @@ from pipcli.configuration import to_mapping
 from pipcli.errors import UsageError
 from pipcli.models.backbone import RestorationModel
 from pipcli.models.checkpoint import build_model, load_weights, save_weights
+from pipcli.models.native import has_native_bfloat16
 from pipcli.models.pip import decoupling_loss
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import (
@@ -160,7 +161,7 @@ def train(
                 "recipe": to_mapping(recipe),
                 "step": step,
                 "minutes": round(minutes(), 2),
-                "device": device_name(device),
+                "device": device_name(device, dtype),
                 "processes": world,
                 "initialised_from": " + ".join(path.name for path in init) or None,
                 "validation": validation,
@@ -244,24 +245,21 @@ def place_process() -> tuple[torch.device, torch.dtype, int, int]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
-        # float16 would need its losses scaled; GPUs that only emulate bfloat16 are quicker in float32.
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        dtype = torch.bfloat16 if native else torch.float32
-    elif torch.backends.mps.is_available():
-        device, dtype = torch.device("mps"), torch.float32
     else:
-        device, dtype = torch.device("cpu"), torch.bfloat16
+        device = torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    # float16 would need its losses scaled; what only emulates bfloat16 is quicker in float32.
+    dtype = torch.bfloat16 if has_native_bfloat16(device) else torch.float32
     if world > 1:
         # What the processes agree on each step goes through gloo, so that no GPU is waited for.
         distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return device, dtype, rank, world
 
 
-def device_name(device: torch.device) -> str:
-    """What a record of training calls the device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+def device_name(device: torch.device, dtype: torch.dtype) -> str:
+    """What a record of training calls the device and the type that convolutions had on it."""
+    cpu = f"{device.type}, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    return f"{name}, {str(dtype).removeprefix('torch.')}"
 
 
 def _agree(done: float, stop: bool, world: int) -> tuple[float, bool]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from pipcli.models.native import has_native_bfloat16
 from pipcli.training.recipe import Optimiser
 
 LEAST_SIDE = 16
@@ -29,8 +30,8 @@ _ADAM_RMS = 0.2
 def orthogonalise(matrices: Tensor) -> Tensor:
     """The nearest (semi-)orthogonal matrices, about: U Vᵀ of U S Vᵀ, with singular values from 0.7 to 1.2.
 
-    A Newton-Schulz iteration in bfloat16, which it tolerates. Source: Jordan et al., "Muon: An optimizer for
-    hidden layers in neural networks", 2024.
+    A Newton-Schulz iteration, which tolerates bfloat16 and so takes it where it is native. Source: Jordan et
+    al., "Muon: An optimizer for hidden layers in neural networks", 2024.
 
     Args:
         matrices: B×M×N.
@@ -38,7 +39,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     Returns:
         B×M×N float32; a matrix of zeros stays zero.
     """
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if has_native_bfloat16(matrices.device) else matrices.float()
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
