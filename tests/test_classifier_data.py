@@ -250,3 +250,19 @@ def test_jpeg_leaves_its_traces(photographs):
 def test_wrong_shares_are_refused(wrong, why):
     with pytest.raises(ValueError, match=why):
         ExampleShares(**wrong)
+
+
+@pytest.mark.parametrize(("sides", "count", "candidates"), [((40, 40), 4, 6), ((90, 90), 4, 9)])
+def test_crops_are_chosen_of_as_many_as_in_use(photographs, monkeypatch, sides, count, candidates):
+    """A picture of 90×90 has nine crops of 32 in use; one of 40×40 four, fewer than are drawn at least."""
+    choices = []
+    choose_crops = classifier_data.choose_crops
+
+    def noted(crops, number):
+        choices.append((len(crops), number))
+        return choose_crops(crops, number)
+
+    monkeypatch.setattr(classifier_data, "choose_crops", noted)
+    make = maker(photographs, replace(SHARES, sides=sides, handled=0.0))
+    batch = make.batch(3, 32, count, seed=1)
+    assert choices == [(candidates, count)] * len(batch.crops)

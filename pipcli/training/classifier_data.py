@@ -20,7 +20,7 @@ from PIL import ImageEnhance, ImageFilter
 from torch import Tensor
 
 from pipcli.degradations import Degradation
-from pipcli.models.classifier import choose_crops, make_overview
+from pipcli.models.classifier import candidate_corners, choose_crops, make_overview
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion
 from pipcli.synthesis.haze import degrade_scene
 from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES
@@ -396,15 +396,20 @@ class ExampleMaker:
         return examples
 
     def _look(self, picture: Picture, size: int, count: int) -> tuple[Tensor, Tensor]:
-        """Crops N×3×S×S, chosen from half as many more at random places, and the overview 1×3×S×S."""
+        """Crops N×3×S×S and the overview 1×3×S×S.
+
+        The crops are chosen as in use, of as many candidates, but these lie at random places: that none of a
+        large picture's many is sharp says that it is blurred; one smooth place alone says nothing.
+        """
         pixels = to_tensor(picture)
         height, width = pixels.shape[-2:]
+        candidates = max(count + count // 2, len(candidate_corners(height, width, size)))
         corners = [
             (self.host.randint(0, height - size), self.host.randint(0, width - size))
-            for _ in range(count + count // 2)
+            for _ in range(candidates)
         ]
-        candidates = torch.cat([pixels[..., y : y + size, x : x + size] for y, x in corners])
-        return candidates[choose_crops(candidates, count)], make_overview(pixels, size)
+        crops = torch.cat([pixels[..., y : y + size, x : x + size] for y, x in corners])
+        return crops[choose_crops(crops, count)], make_overview(pixels, size)
 
 
 @dataclass(frozen=True)
