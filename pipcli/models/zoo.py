@@ -40,7 +40,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="fd91af91a9bfa49368633be0523cfada0ff6396e82d2866a3c76626306c1a441",
+        sha256="a7bb06e8cc0534a13e9ff103dadca2981ed2de3dc2d647bbf40b9d1b9d9d4ad6",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
