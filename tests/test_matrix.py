@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipcli.degradations import Degradation
+from pipcli.models.native import has_native_bfloat16
 from pipcli.models.zoo import MODELS, load_model
 from pipcli.training.data import load_photographs
 from pipcli.training.validation import make_validation
@@ -41,7 +42,7 @@ def row(model, degraded, clean) -> dict[Degradation, float]:
         omega = torch.eye(len(model.degradations))[index : index + 1]
         scores = []
         for x, target in zip(degraded, clean, strict=True):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=has_native_bfloat16(CPU)):
                 y = model(x[None].contiguous(memory_format=torch.channels_last), omega)
             scores.append(-10 * (y[0].float().clamp(0, 1) - target).square().mean().log10().item())
         values[degradation] = sum(scores) / len(scores)

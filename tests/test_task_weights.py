@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipcli.models.native import has_native_bfloat16
 from pipcli.models.zoo import load_model
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.data import BatchMaker, load_photographs
@@ -34,12 +35,13 @@ def test_no_task_drowns_the_others():
     photographs, _ = load_photographs(DATA, torch.device("cpu"))
     maker = BatchMaker(photographs, model.degradations, DataShares(rooms=0.5), SynthesisRanges())
     weighed = {}
+    native = has_native_bfloat16(torch.device("cpu"))
     for degradation in model.degradations:
         stage = Stage(until=1.0, crop=128, batch={degradation: CROPS})
         squares = []
         for seed in range(BATCHES):
             batch = maker.make(stage, seed)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=native):
                 output = model(batch.inputs.contiguous(memory_format=torch.channels_last), batch.omega)
             loss = crop_losses(output.float(), batch.targets, recipe.loss.fft).mean()
             gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
