@@ -110,9 +110,9 @@ def test_a_few_dozen_steps_restore_something(photo_folder, tmp_path, monkeypatch
     losses: list[float] = []
     crop_losses = loop.crop_losses
 
-    def noted(output, target, fft):
+    def noted(output, target, weights):
         losses.append((output - target).abs().mean().item())
-        return crop_losses(output, target, fft)
+        return crop_losses(output, target, weights)
 
     monkeypatch.setattr(loop, "crop_losses", noted)
     stages = [{"until": 1.0, "crop": 32, "batch": {"noise": 6, "lowlight": 2}}]
@@ -247,9 +247,9 @@ def test_a_gradient_that_is_not_finite_spoils_nothing(photo_folder, tmp_path, mo
     calls = []
     crop_losses = loop.crop_losses
 
-    def poisoned(output, target, fft):
+    def poisoned(output, target, weights):
         calls.append(1)
-        return crop_losses(output, target, fft) * (poison if len(calls) == 3 else 1)
+        return crop_losses(output, target, weights) * (poison if len(calls) == 3 else 1)
 
     monkeypatch.setattr(loop, "crop_losses", poisoned)
     train(recipe(steps=6), photo_folder, tmp_path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from pipcli.training.losses import crop_losses, fft_l1
+from pipcli.training.losses import crop_losses, fft_l1, psnr_loss
+from pipcli.training.recipe import LossWeights, PixelLoss
 
 
 def test_against_numpy():
@@ -42,7 +45,28 @@ def test_a_crops_loss_is_its_own(weight):
     generator = torch.Generator().manual_seed(4)
     output, target = torch.rand(2, 3, 3, 16, 16, generator=generator)
     output[1] = target[1]
-    losses = crop_losses(output, target, weight)
+    losses = crop_losses(output, target, LossWeights(fft=weight))
     assert losses[1] == 0
     pixels = (output[2] - target[2]).abs().mean()
     torch.testing.assert_close(losses[2], pixels + weight * fft_l1(output, target)[2])
+
+
+def test_psnr_loss_is_minus_the_psnr_of_each_crop():
+    target = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    off = torch.tensor([0.1, 0.01, 0.0])[:, None, None, None]
+    losses = crop_losses(target + off, target, LossWeights(pixels=PixelLoss.PSNR, fft=0.0))
+    # 20 dB, 40 dB less what NEARLY_RIGHT takes (a tenth of the error), and what it leaves of infinity.
+    torch.testing.assert_close(
+        losses, torch.tensor([-0.2, -0.4 + 0.1 * math.log10(1.1), -0.5]), rtol=0, atol=1e-4
+    )
+
+
+def test_psnr_loss_hears_a_small_error_as_well_as_a_large_one():
+    def pull(error: float) -> float:
+        """What one per cent less of an error of this size brings."""
+        output = torch.full((1, 3, 8, 8), 0.5 + error).requires_grad_()
+        psnr_loss(output, torch.full((1, 3, 8, 8), 0.5)).sum().backward()
+        return (output.grad * error).sum().item()
+
+    assert pull(0.02) == pytest.approx(pull(0.2), rel=0.05)
+    assert 0 < pull(1e-4) < 0.01 * pull(0.2)

@@ -96,6 +96,7 @@ def test_a_file_is_read(tmp_path):
         ("data.smallest_scale", 0.1, "data: smallest_scale is 0.1"),
         ("data.real_blur", float("nan"), "data: real_blur is nan"),
         ("loss.fft", -0.1, "loss: fft is -0.1"),
+        ("loss.pixels", "l2", "loss.pixels is 'l2': choose from l1, psnr"),
         ("loss.decoupling", float("nan"), "loss: decoupling is nan"),
         ("optimiser.learning_rate", 0, "optimiser: learning_rate is 0"),
         ("optimiser.learning_rate", float("nan"), "optimiser: learning_rate is nan"),

@@ -43,7 +43,7 @@ def test_no_task_drowns_the_others():
             batch = maker.make(stage, seed)
             with torch.autocast("cpu", torch.bfloat16, enabled=native):
                 output = model(batch.inputs.contiguous(memory_format=torch.channels_last), batch.omega)
-            loss = crop_losses(output.float(), batch.targets, recipe.loss.fft).mean()
+            loss = crop_losses(output.float(), batch.targets, recipe.loss).mean()
             gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
             squares.append(sum(float(each.square().sum()) for each in gradients if each is not None))
         length = (sum(squares) / BATCHES) ** 0.5

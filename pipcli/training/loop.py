@@ -193,7 +193,7 @@ def train(
             inputs = batch.inputs.to(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
                 output = trained(inputs, batch.omega)
-            losses = crop_losses(output.float(), batch.targets, recipe.loss.fft)
+            losses = crop_losses(output.float(), batch.targets, recipe.loss)
             loss = (losses * (batch.omega @ task_weights)).mean()
             if recipe.loss.decoupling:
                 loss = loss + recipe.loss.decoupling * decoupling_loss(model)

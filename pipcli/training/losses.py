@@ -5,6 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipcli.training.recipe import LossWeights, PixelLoss
+
+NEARLY_RIGHT = 1e-5
+"""Added to the mean squared error: beyond 50 dB, as of crops that were clean, little is left to gain."""
+
 
 def fft_l1(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of each crop's orthonormal 2-D Fourier transforms, B×3×H×W in float32 → B.
@@ -16,13 +21,26 @@ def fft_l1(output: Tensor, target: Tensor) -> Tensor:
     return torch.view_as_real(spectrum).abs().mean(dim=(1, 2, 3, 4))
 
 
-def crop_losses(output: Tensor, target: Tensor, fft: float) -> Tensor:
-    """L1 in pixels and, with a weight, in frequencies, of each crop by itself: B×3×H×W in float32 → B.
+def psnr_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Minus the PSNR of each crop, in units of 100 dB: B×3×H×W in float32 → B.
+
+    Its gradient is the mean squared error's over the error itself, so that a crop that is nearly right counts
+    as much as one that is far off, and no task drowns another. About as large as :func:`fft_l1`.
+    """
+    error = (output - target).square().mean(dim=(1, 2, 3))
+    return 0.1 * (error + NEARLY_RIGHT).log10()
+
+
+def crop_losses(output: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
+    """What each crop differs by, in pixels and, with a weight, in frequencies: B×3×H×W in float32 → B.
 
     Args:
         output: restored, not clamped.
         target: clean, in [0, 1].
-        fft: weight of :func:`fft_l1`; 0 leaves it out.
+        weights: says which loss in pixels, and the weight of :func:`fft_l1`; 0 leaves it out.
     """
-    losses = (output - target).abs().mean(dim=(1, 2, 3))
-    return losses + fft * fft_l1(output, target) if fft else losses
+    if weights.pixels is PixelLoss.PSNR:
+        losses = psnr_loss(output, target)
+    else:
+        losses = (output - target).abs().mean(dim=(1, 2, 3))
+    return losses + weights.fft * fft_l1(output, target) if weights.fft else losses

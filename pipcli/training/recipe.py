@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +114,24 @@ class DataShares:
             raise ValueError("clean, other_prompt and two together exceed 1")
 
 
+class PixelLoss(str, Enum):
+    """What is asked of a crop's pixels (``training/losses.py``)."""
+
+    L1 = "l1"
+    PSNR = "psnr"
+
+
 @dataclass(frozen=True)
 class LossWeights:
-    """L1 has weight 1; beside it FFT-L1 (orthonormal transform) and L_ddl (Eq. 4).
+    """The loss in pixels has weight 1; beside it FFT-L1 (orthonormal transform) and L_ddl (Eq. 4).
 
     Attributes:
+        pixels: which loss in pixels.
         tasks: factor on the losses of crops under a prompt; 1 for what is not named. The gradients of
             the tasks differ much in size, and small ones (blur's) drown in the noise of large ones.
     """
 
+    pixels: PixelLoss = PixelLoss.L1
     fft: float = 1.0
     decoupling: float = 0.002
     tasks: dict[Degradation, float] = field(default_factory=dict)
