@@ -1,4 +1,4 @@
-"""The trained model on large images: tiled as whole, within memory, with the statistics that restore best.
+"""The trained models on large images: tiled as whole, within memory, with the statistics that restore best.
 
 Scenes are made of training photographs, which nothing is tuned on here. The figures in the README come from
 
@@ -39,10 +39,10 @@ MIB = 2**20
 Pixels = NDArray[np.float32]
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=zoo.MODELS)
+def model(request):
     try:
-        return zoo.load_model()
+        return zoo.load_model(request.param)
     except ModelError as error:
         pytest.skip(f"no trained weights: {error}")
 
@@ -250,7 +250,7 @@ def write_large(path: Path, height: int, width: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")
-def test_a_hundred_megapixels_stay_below_two_gibibytes_and_eight_bytes_a_pixel(model, tmp_path):
+def test_a_hundred_megapixels_stay_below_two_gibibytes_and_eight_bytes_a_pixel(tmp_path):
     write_large(tmp_path / "large.png", 10_000, 10_000)
     peak = peak_of("restore", tmp_path / "large.png", tmp_path / "restored.png", "--task", "denoise")
     limit = 2 * 2**30 + 8 * 10**8
@@ -262,7 +262,7 @@ def test_a_hundred_megapixels_stay_below_two_gibibytes_and_eight_bytes_a_pixel(m
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")
 @pytest.mark.parametrize("limit", [800, 1200])
-def test_a_limit_on_memory_is_kept(model, tmp_path, limit):
+def test_a_limit_on_memory_is_kept(tmp_path, limit):
     write_large(tmp_path / "large.png", 1500, 1600)
     options = ["--task", "denoise", "--max-memory", f"{limit}M"]
     peak = peak_of("restore", tmp_path / "large.png", tmp_path / "restored.png", *options)
