@@ -46,7 +46,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet-lite": ZooEntry(
         architecture="unet",
         file="pip-unet-lite.safetensors",
-        sha256="4c7e32e380ae32aa2d95e139c95d7a51b20bf465abfbba83f3bfa07fa4af9d66",
+        sha256="653dd1931a13a331cff8850ddd67006857553ede637b9bc94ee04a879b2827d4",
         summary="a quarter of its cost, for weak machines and previews",
     ),
 }
