@@ -40,7 +40,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="a7bb06e8cc0534a13e9ff103dadca2981ed2de3dc2d647bbf40b9d1b9d9d4ad6",
+        sha256="fef50729de405b50a6d604457d87b9b8d2eae7f1224d7ea72f841bda26dc7980",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
