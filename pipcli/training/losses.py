@@ -25,7 +25,7 @@ def psnr_loss(output: Tensor, target: Tensor) -> Tensor:
     """Minus the PSNR of each crop, in units of 100 dB: B×3×H×W in float32 → B.
 
     Its gradient is the mean squared error's over the error itself, so that a crop that is nearly right counts
-    as much as one that is far off, and no task drowns another. About as large as :func:`fft_l1`.
+    as much as one that is far off. Tasks still differ in the length of their gradients, by less than with L1.
     """
     error = (output - target).square().mean(dim=(1, 2, 3))
     return 0.1 * (error + NEARLY_RIGHT).log10()
