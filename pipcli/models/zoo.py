@@ -46,7 +46,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet-lite": ZooEntry(
         architecture="unet",
         file="pip-unet-lite.safetensors",
-        sha256="653dd1931a13a331cff8850ddd67006857553ede637b9bc94ee04a879b2827d4",
+        sha256="b6de9f377bf30a20d36d21abcde38bfe1da36e5ffdb2229acf46a64d0bc959f5",
         summary="a quarter of its cost, for weak machines and previews",
     ),
 }
