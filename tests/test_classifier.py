@@ -64,6 +64,15 @@ def test_the_order_of_the_crops_does_not_matter(model):
     torch.testing.assert_close(model(crops, overview), model(crops.flip(1), overview))
 
 
+def test_an_overview_and_its_mirror_image_get_one_answer(model):
+    crops, overview = looks(1, 2)
+    expected, _ = model(crops, overview)
+    mirrored, _ = model(crops, overview.flip(-1))
+    torch.testing.assert_close(mirrored, expected)
+    other, _ = model(crops, overview.flip(-2))
+    assert not torch.allclose(other, expected)
+
+
 def test_images_of_a_batch_do_not_touch_each_other(model):
     crops, overview = looks()
     logits, sigma = model(crops, overview)

@@ -194,13 +194,21 @@ class Classifier(nn.Module):
         images, number = crops.shape[:2]
         near = self.closely(crops.flatten(0, 1)).float().view(images, number, -1)
         near = torch.cat([near.mean(dim=1), near.amax(dim=1)], dim=1)
-        far = self.broadly(overview).float()
+        far = self._overall(overview)
         # A half-precision logit or sigma would be rounded to one part in 256; these layers cost nothing.
         with torch.autocast(crops.device.type, enabled=False):
             seen = self.head(self.hidden(torch.cat([near, far], dim=1)))
             logits: Tensor = seen / self.temperature + self.offset
             sigma = torch.expm1(F.softplus(self.noise(near)[:, 0]).clamp(max=6.0))
         return logits, sigma
+
+    def _overall(self, overview: Tensor) -> Tensor:
+        if self.training:
+            return self.broadly(overview).float()
+        # Half of the training examples are mirrored, so that the mirror image is a second opinion of the same
+        # scene, for the price of one crop more.
+        both = torch.stack([overview, overview.flip(-1)], dim=1)
+        return self.broadly(both.flatten(0, 1)).float().view(overview.shape[0], 2, -1).mean(dim=1)
 
 
 def candidate_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:

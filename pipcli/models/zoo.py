@@ -55,7 +55,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="29eea7d5f00d27fbaf7e64e0e9b27da462a9182bdf0bd970a9684099216d2fcf",
+        sha256="9841064bc6a67b93318110e9750ddd1e694688f828b7bdd5467e578f34567198",
         summary="tells what ails an image, and how noisy it is",
     ),
 }
