@@ -167,7 +167,7 @@ class Classifier(nn.Module):
 
     Args (of a call):
         crops: B×N×3×S×S in [0, 1], at full resolution, N at least 1.
-        overview: B×3×S×S in [0, 1], the whole image.
+        overview: B×3×S×S in [0, 1], the whole image; in evaluation mode its mirror image is looked at too.
 
     Returns (of a call):
         logits B×T, whose sigmoids are calibrated and independent probabilities: several degradations may be
@@ -203,12 +203,14 @@ class Classifier(nn.Module):
         return logits, sigma
 
     def _overall(self, overview: Tensor) -> Tensor:
-        if self.training:
-            return self.broadly(overview).float()
-        # Half of the training examples are mirrored, so that the mirror image is a second opinion of the same
-        # scene, for the price of one crop more.
-        both = torch.stack([overview, overview.flip(-1)], dim=1)
-        return self.broadly(both.flatten(0, 1)).float().view(overview.shape[0], 2, -1).mean(dim=1)
+        shown = overview.unsqueeze(1)
+        if not self.training:
+            # Half of the training examples are mirrored, so that the mirror image is a second opinion of the
+            # same scene, for the price of one crop more.
+            shown = torch.cat([shown, shown.flip(-1)], dim=1)
+        images, views = shown.shape[:2]
+        far: Tensor = self.broadly(shown.flatten(0, 1)).float().view(images, views, -1).mean(dim=1)
+        return far
 
 
 def candidate_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
