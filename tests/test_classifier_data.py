@@ -231,6 +231,14 @@ def test_only_known_degradations_are_made(photographs):
     assert {len(present) for present in labels} == {2}
 
 
+def test_chains_begin_as_often_as_is_asked(photographs):
+    make = maker(photographs, replace(SHARES, two=0.0, handled=0.0, first={Degradation.NOISE: 1e6}))
+    for _ in range(20):
+        present = dict(zip(KINDS, make.chain()[-1].present, strict=True))
+        assert present.pop(Degradation.NOISE) != 0
+        assert set(present.values()) == {0.0}
+
+
 def test_jpeg_leaves_its_traces(photographs):
     picture = whole(photographs.photos, 0)
     fine, coarse = (np.asarray(as_jpeg(picture, quality, 0), float) for quality in (97, 30))
@@ -245,6 +253,7 @@ def test_jpeg_leaves_its_traces(photographs):
         ({"sides": (64, 40)}, "sides is"),
         ({"smallest_scale": 0.0}, "smallest_scale is 0.0"),
         ({"handled": 1.5}, "handled is 1.5"),
+        ({"first": {Degradation.RAIN: 0.0}}, "first.rain is 0.0"),
     ],
 )
 def test_wrong_shares_are_refused(wrong, why):

@@ -10,7 +10,7 @@ import io
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -90,6 +90,7 @@ class ExampleShares:
         rooms: share of the windows for haze cut from the bright pictures of LOL: its benchmarks are rooms.
         built: share of the haze that fills rooms built of planes and boxes, whose depth is known.
         light_rain: share of rain drawn from :data:`LIGHT_RAIN`.
+        first: how often chains begin with a degradation, relative to the others, in place of :data:`SHARES`.
     """
 
     sides: tuple[int, int] = (144, 360)
@@ -103,6 +104,7 @@ class ExampleShares:
     rooms: float = 0.4
     built: float = 0.15
     light_rain: float = 0.4
+    first: dict[Degradation, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         low, high = self.sides
@@ -118,6 +120,9 @@ class ExampleShares:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
+        for kind, share in self.first.items():
+            if not 0 < share < math.inf:
+                raise ValueError(f"first.{kind} is {share}: it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -196,8 +201,8 @@ class ExampleMaker:
     def chain(self) -> list[Example]:
         """A clean picture, and the same with one degradation or two after each other."""
         host = self.host
-        known = [kind for kind in self.degradations if SHARES[kind]]
-        (first,) = host.choices(known, [SHARES[kind] for kind in known])
+        shares = {**SHARES, **self.shares.first}
+        (first,) = host.choices(self.degradations, [shares[kind] for kind in self.degradations])
         clean, degraded, sigma = self._first(first)
         links, kinds, sigmas = [clean, degraded], [first], [math.nan, sigma]
         following = [kind for kind in SECOND[first] if kind in self.degradations]
