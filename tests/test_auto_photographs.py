@@ -21,8 +21,9 @@ from pipcli.errors import ModelError
 from pipcli.metrics import psnr
 from pipcli.models import zoo
 from pipcli.synthesis import SynthesisRanges
-from pipcli.training.classifier_data import ExampleMaker, ExampleShares, Picture, whole
+from pipcli.training.classifier_data import ExampleMaker, ExampleShares
 from pipcli.training.data import Photographs, load_photographs
+from pipcli.training.pictures import Picture, whole
 
 DATA = Path(__file__).parents[2] / "shared/data"
 TARGETS = (

@@ -17,8 +17,9 @@ from pipcli.degradations import Degradation
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training import classifier_data
 from pipcli.training.bank import PixelBank
-from pipcli.training.classifier_data import FAINT, Example, ExampleMaker, ExampleShares, as_jpeg, whole
+from pipcli.training.classifier_data import FAINT, Example, ExampleMaker, ExampleShares
 from pipcli.training.data import Photographs, load_photographs
+from pipcli.training.pictures import as_jpeg, whole
 
 SHARES = ExampleShares(sides=(32, 48), smallest_scale=0.6)
 KINDS = tuple(Degradation)

@@ -6,16 +6,12 @@ nor codec gives anything away. What can hardly be seen in the end has no label: 
 
 from __future__ import annotations
 
-import io
 import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image as PillowImage
 from PIL import ImageEnhance, ImageFilter
 from torch import Tensor
 
@@ -28,8 +24,17 @@ from pipcli.synthesis.rain import RainRanges
 from pipcli.synthesis.scenes import averaged, draw_scenes
 from pipcli.training.bank import PixelBank
 from pipcli.training.data import HAZE_GAMMA, Photographs
-
-Picture = PillowImage.Image
+from pipcli.training.pictures import (
+    RESAMPLING,
+    Picture,
+    Place,
+    as_jpeg,
+    curved,
+    psnr_of,
+    to_picture,
+    to_tensor,
+    whole,
+)
 
 FAINT: Mapping[Degradation, float] = {
     Degradation.NOISE: 39.0,
@@ -65,12 +70,6 @@ SECOND: Mapping[Degradation, tuple[Degradation, ...]] = {
 
 _HANDLING = ((True, False), (False, True), (True, True), (True, True))
 """Whether resized and whether compressed, each as often as the others: most often both."""
-
-_RESAMPLING = (
-    PillowImage.Resampling.BILINEAR,
-    PillowImage.Resampling.BICUBIC,
-    PillowImage.Resampling.LANCZOS,
-)
 
 
 @dataclass(frozen=True)
@@ -235,7 +234,7 @@ class ExampleMaker:
         if kind is Degradation.NOISE:
             sigma = 255 * float((result - pixels).square().mean().sqrt())
             truncated = self.host.random() < 0.5
-        return _to_picture(result, truncated), sigma
+        return to_picture(result, truncated), sigma
 
     def _first(self, kind: Degradation) -> tuple[Picture, Picture, float]:
         """A clean picture and what the first degradation makes of it: a real pair, or synthetic."""
@@ -263,15 +262,15 @@ class ExampleMaker:
         fine, depth = draw_scenes(
             to_tensor(self.clean(self.shares.rooms)), self.ranges.scenes, self.generator
         )
-        clean = _to_picture(averaged(fine), False)
+        clean = to_picture(averaged(fine), False)
         if self.host.random() < self.shares.finished:
             clean = self._finished(clean)
         hazy = degrade_scene(to_tensor(clean), averaged(depth), self.ranges.haze, self.generator)
-        return clean, _to_picture(hazy, False)
+        return clean, to_picture(hazy, False)
 
     def darkened(self, clean: Picture) -> Picture:
         """A scene for haze: over dark rooms it is grey, not white, and without it they are not low light."""
-        return _curved(clean, self.host.uniform(*HAZE_GAMMA))
+        return curved(clean, self.host.uniform(*HAZE_GAMMA))
 
     def clean(self, rooms: float = 0.15) -> Picture:
         """A window of a photo, of a bright LOL picture or of a sharp frame, some finished otherwise.
@@ -299,11 +298,11 @@ class ExampleMaker:
         pictures = [whole(bank, n) if place is None else replace(place, image=n).cut(bank) for n in numbers]
         frames = torch.cat([to_tensor(picture) for picture in pictures])[None]
         linear = torch.tensor([self.host.random() < 0.5])
-        return pictures[count // 2], _to_picture(average_frames(frames, torch.tensor([count]), linear), False)
+        return pictures[count // 2], to_picture(average_frames(frames, torch.tensor([count]), linear), False)
 
     def visible(self, before: Picture, after: Example, kind: Degradation) -> tuple[float, ...]:
         """What is present in an example, NaN in place of 1 where the kind can hardly be seen."""
-        if _psnr(before, after.picture) < FAINT[kind]:
+        if psnr_of(before, after.picture) < FAINT[kind]:
             return after.present
         return tuple(
             math.nan if each is kind else known
@@ -328,7 +327,7 @@ class ExampleMaker:
             rows=rows,
             columns=columns,
             size=(width, height),
-            resampling=host.choice(_RESAMPLING),
+            resampling=host.choice(RESAMPLING),
             mirrored=host.random() < 0.5,
         )
 
@@ -340,7 +339,7 @@ class ExampleMaker:
             pictures = tuple(ImageEnhance.Contrast(each).enhance(contrast) for each in pictures)
         if host.random() < 0.5:
             gamma = host.uniform(0.75, 1.3)
-            pictures = tuple(_curved(each, gamma) for each in pictures)
+            pictures = tuple(curved(each, gamma) for each in pictures)
         if host.random() < 0.25:
             # Skies and lamps that are simply white: pale, yet no haze.
             gain = host.uniform(1.1, 1.7)
@@ -363,7 +362,7 @@ class ExampleMaker:
         elif chance < 0.75:
             pixels = to_tensor(picture)
             grain = torch.randn(pixels.shape, generator=self.generator) * (host.uniform(0.3, 1.5) / 255)
-            picture = _to_picture(pixels + grain, False)
+            picture = to_picture(pixels + grain, False)
         return picture
 
     def _finish(
@@ -384,7 +383,7 @@ class ExampleMaker:
                 max(least, round(width * scale * stretch)),
                 max(least, round(height * scale / stretch)),
             )
-            filtering = host.choice(_RESAMPLING)
+            filtering = host.choice(RESAMPLING)
             links = [link.resize(size, filtering) for link in links]
         if compressed:
             quality, subsampling = host.randint(75, 97), host.choice((0, 2, 2))
@@ -415,66 +414,3 @@ class ExampleMaker:
         ]
         crops = torch.cat([pixels[..., y : y + size, x : x + size] for y, x in corners])
         return crops[choose_crops(crops, count)], make_overview(pixels, size)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A window of an image of a bank, and how it is brought to size (width, height)."""
-
-    image: int
-    top: int
-    left: int
-    rows: int
-    columns: int
-    size: tuple[int, int]
-    resampling: PillowImage.Resampling
-    mirrored: bool
-
-    def cut(self, bank: PixelBank) -> Picture:
-        """The window of that image in a bank."""
-        width, start = int(bank.widths[self.image]), int(bank.starts[self.image])
-        rows = bank.pixels[start + self.top * width : start + (self.top + self.rows) * width]
-        window = rows.view(self.rows, width, 3)[:, self.left : self.left + self.columns]
-        picture = PillowImage.fromarray(np.ascontiguousarray(window.numpy()))
-        if picture.size != self.size:
-            picture = picture.resize(self.size, self.resampling)
-        return picture.transpose(PillowImage.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else picture
-
-
-def whole(bank: PixelBank, image: int) -> Picture:
-    """An image of a bank as it is."""
-    start, height, width = (int(each[image]) for each in (bank.starts, bank.heights, bank.widths))
-    return PillowImage.fromarray(bank.pixels[start : start + height * width].view(height, width, 3).numpy())
-
-
-def as_jpeg(picture: Picture, quality: int, subsampling: int) -> Picture:
-    """The picture after being stored as JPEG; subsampling 0 is 4:4:4, 2 is 4:2:0."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
-    with PillowImage.open(buffer) as stored:
-        stored.load()
-        return stored
-
-
-def _psnr(picture: Picture, other: Picture) -> float:
-    first, second = (np.asarray(each, np.float32) for each in (picture, other))
-    return 10 * math.log10(255**2 / max(1e-6, float(np.square(first - second).mean())))
-
-
-def to_tensor(picture: Picture) -> Tensor:
-    """1×3×H×W in [0, 1]."""
-    pixels = torch.from_numpy(np.array(picture))
-    return pixels.permute(2, 0, 1)[None].to(torch.float32).div_(255)
-
-
-def _curved(picture: Picture, gamma: float) -> Picture:
-    """A picture with its values, of 1, raised to this power."""
-    return picture.point([round(255 * (value / 255) ** gamma) for value in range(256)] * 3)
-
-
-def _to_picture(image: Tensor, truncated: bool) -> Picture:
-    """8-bit pixels of 1×3×H×W, rounded or truncated."""
-    scaled = (image[0] * 255).clamp(0, 255)
-    whole = scaled.add_(1e-4).floor_() if truncated else scaled.round_()
-    pixels: NDArray[np.uint8] = whole.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return PillowImage.fromarray(pixels)

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from pipcli.degradations import Degradation
 from pipcli.models.classifier import Classifier, candidate_corners, crops_of, make_overview
 from pipcli.models.layers import pad_to_stride
-from pipcli.training.classifier_data import Example, ExampleMaker, Picture, as_jpeg, to_tensor, whole
+from pipcli.training.classifier_data import Example, ExampleMaker
 from pipcli.training.data import Photographs
+from pipcli.training.pictures import Picture, as_jpeg, to_tensor, whole
 
 _SIZE, _QUALITY = (480, 360), 90
 _SCALES = (0.5, 1.25, 0.75, 1.5)
