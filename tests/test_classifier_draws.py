@@ -39,11 +39,12 @@ def test_other_draws_are_told_as_well():
         views = make_views(maker, model.config.size, model.config.crops, seed)
         logits, sigma = predict(model, views, cpu, dtype)
         scores = scores_of(logits, sigma, views)
-        # How often what ails a picture is found, at the threshold of 0.5.
+        # How often what ails a picture is found, at the threshold of 0.5, and how often it is the most probable.
         alone = views.present.isfinite().all(dim=1) & (views.present.nan_to_num().sum(dim=1) == 1)
         for number, kind in enumerate(model.degradations):
             ailing = alone & (views.present[:, number] == 1)
             scores[f"{kind} found"] = float((logits[ailing, number] > 0).float().mean())
+            scores[f"{kind} named"] = float((logits[ailing].argmax(dim=1) == number).float().mean())
         draws.append(scores)
         print("\n" + "  ".join(f"{name} {value:.3f}" for name, value in draws[-1].items()), end="")
     mean = {name: sum(scores[name] for scores in draws) / len(draws) for name in draws[0]}

@@ -7,6 +7,7 @@ Scenes are made of training photographs, which nothing is tuned on here. The fig
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import subprocess
@@ -194,19 +195,19 @@ def with_windows(model: torch.nn.Module, precision: Precision, side: int) -> Res
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("degradation", list(Degradation))
-def test_which_statistics_restore_best(model, degradation):
+def test_which_statistics_restore_best(model):
     """PSNR against the clean image: prompts of the whole image, and of sliding windows.
 
-    On one scene or another a window wins (an enlarged dark photo by 1.9 dB); over all scenes none does.
+    On one scene or another a window wins (an enlarged dark photo by 1.9 dB), and with pip-unet-lite on the
+    average of a task too (haze, by 0.2 dB); over all tasks and scenes none does.
     """
-    omega = omega_vector({degradation: 1.0}, model.degradations)
     precision = choose_precision("auto", CPU)
     restorers = {"whole": Restorer(model, CPU, precision, tile=512)} | {
         f"windows of {side}": with_windows(model, precision, side) for side in (176, 512)
     }
     sums = dict.fromkeys(restorers, 0.0)
-    for size, kind in SIZES_AND_KINDS:
+    for degradation, (size, kind) in itertools.product(Degradation, SIZES_AND_KINDS):
+        omega = omega_vector({degradation: 1.0}, model.degradations)
         rows, columns, height, width = SIZES[size]
         if kind == "mosaic":
             clean = mosaic("wall", rows, columns, height, width)
@@ -219,7 +220,7 @@ def test_which_statistics_restore_best(model, degradation):
             sums[name] += figure
             words.append(f"{name} {figure:.2f}")
         print(f"{size} MP, {kind}, {degradation}: {', '.join(words)}")
-    assert sums["whole"] > max(sums.values()) - 0.1 * len(SIZES_AND_KINDS)
+    assert sums["whole"] == max(sums.values()), sums
 
 
 RESTORE = """

@@ -55,7 +55,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="9841064bc6a67b93318110e9750ddd1e694688f828b7bdd5467e578f34567198",
+        sha256="6b8204af51a25089a6443948890bd9b0681a5556b16bb06f0938655a69f07b83",
         summary="tells what ails an image, and how noisy it is",
     ),
 }
