@@ -39,7 +39,7 @@ def test_other_draws_are_told_as_well():
         views = make_views(maker, model.config.size, model.config.crops, seed)
         logits, sigma = predict(model, views, cpu, dtype)
         scores = scores_of(logits, sigma, views)
-        # How often what ails a picture is found, at the threshold of 0.5, and how often it is the most probable.
+        # How often what ails a picture is found, at the threshold of 0.5, and is the most probable.
         alone = views.present.isfinite().all(dim=1) & (views.present.nan_to_num().sum(dim=1) == 1)
         for number, kind in enumerate(model.degradations):
             ailing = alone & (views.present[:, number] == 1)
