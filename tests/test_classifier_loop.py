@@ -60,6 +60,14 @@ def test_a_run_leaves_calibrated_weights_that_tell_how_they_came_about(data, tmp
     assert reports[-1].validation == line["validation"]
 
 
+def test_clean_examples_weigh_in_a_run_as_its_recipe_says(data, tmp_path):
+    once, often = (
+        weights_of(train_classifier(replace(RECIPE, clean_weight=weight), data, tmp_path / str(weight)))
+        for weight in (1.0, 100.0)
+    )
+    assert any((once[name] - often[name]).abs().max() > 1e-3 for name in once if name.endswith("weight"))
+
+
 def test_a_stopped_run_goes_on_as_if_never_stopped(data, tmp_path):
     # Constant over the run, since a rate that falls with progress would differ in a run of other length.
     recipe = replace(RECIPE, optimiser=replace(RECIPE.optimiser, decay_from=1.0))

@@ -27,6 +27,7 @@ def test_the_shipped_recipe_is_a_classifier():
         ('architecture = "classifier"\n[data]\nrooms = 0.9', "rooms is 0.9"),
         ('architecture = "classifier"\nminutes = -1', "minutes is -1"),
         ('architecture = "classifier"\ncheckpoint_minutes = 0', "checkpoint_minutes is 0"),
+        ('architecture = "classifier"\nclean_weight = 0', "clean_weight is 0"),
         ('architecture = "classifier"\nsmoothing = 0.5', "smoothing is 0.5"),
         ('architecture = "classifier"\nseed = -1', "seed is -1"),
         ('architecture = "classifier"\n[model]\nsize = 100', "size is 100"),

@@ -35,6 +35,16 @@ def test_unknown_labels_do_not_count():
     assert presence_loss(logits, present * NAN) == 0
 
 
+def test_clean_pictures_weigh_as_they_are_told_to():
+    logits = torch.tensor([[2.0, -1.0], [0.5, 3.0], [1.0, 1.0]])
+    # What may be clean but is not known to be, the last, weighs no more than what ails.
+    present = torch.tensor([[0.0, 0.0], [0.0, 1.0], [NAN, 0.0]])
+    sigmoid = [1 / (1 + math.exp(-x)) for x in (-2, 1, -0.5, 3, -1)]
+    clean, others = -math.log(sigmoid[0] * sigmoid[1]), -math.log(math.prod(sigmoid[2:]))
+    loss = presence_loss(logits, present, clean_weight=6.0)
+    assert loss.item() == pytest.approx((6 * clean + others) / (6 * 2 + 3), rel=1e-5)
+
+
 def test_smoothing_moves_the_best_answer():
     label = torch.ones(1, 1)
     answers = torch.linspace(0, 8, 801)

@@ -165,7 +165,7 @@ def train_classifier(
                     group["lr"] = rate
             with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
                 logits, sigma = model(batch.crops.to(device), batch.overviews.to(device))
-            loss = presence_loss(logits, batch.present.to(device), recipe.smoothing)
+            loss = presence_loss(logits, batch.present.to(device), recipe.smoothing, recipe.clean_weight)
             loss = loss + recipe.noise_weight * sigma_loss(sigma, batch.sigma.to(device))
             model.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

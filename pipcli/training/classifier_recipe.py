@@ -33,6 +33,8 @@ class ClassifierRecipe:
         seed: of every draw.
         smoothing: how far the labels stay from 0 and 1.
         noise_weight: of the loss of sigma beside that of the degradations.
+        clean_weight: of a clean example in the loss of the degradations, beside 1 of all others. In use most
+            pictures are clean; what the loss does not know of that, one offset for all must make up for.
     """
 
     architecture: str
@@ -45,6 +47,7 @@ class ClassifierRecipe:
     seed: int = 0
     smoothing: float = 0.01
     noise_weight: float = 1.0
+    clean_weight: float = 1.0
     data: ExampleShares = field(default_factory=ExampleShares)
     optimiser: Optimiser = field(default_factory=Optimiser)
 
@@ -59,8 +62,9 @@ class ClassifierRecipe:
         for name in ("minutes", "steps", "noise_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be a number of at least 0")
-        if not 0 < self.checkpoint_minutes < math.inf:
-            raise ValueError(f"checkpoint_minutes is {self.checkpoint_minutes}: it must be above 0")
+        for name in ("checkpoint_minutes", "clean_weight"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
         if not 0 <= self.smoothing < 0.5:
             raise ValueError(f"smoothing is {self.smoothing}: it must lie in [0, 0.5)")
         if not 0 <= self.seed < 2**63:

@@ -139,8 +139,7 @@ def find_calibration(logits: Tensor, present: Tensor) -> tuple[float, Tensor]:
         The temperature, and the offsets, T.
     """
     logits, present = logits.double(), present.double()
-    known = present.isfinite()
-    clean = known.all(dim=1) & (present.nan_to_num().sum(dim=1) == 0)
+    known, clean = present.isfinite(), is_clean(present)
     weights = known.double()
     if 0 < clean.sum() < len(clean):
         weights[clean] *= CLEAN_TO_AILING * (~clean).sum() / clean.sum()
@@ -163,18 +162,27 @@ def find_calibration(logits: Tensor, present: Tensor) -> tuple[float, Tensor]:
     return math.exp(-slope.item()), offset.detach().float()
 
 
-def presence_loss(logits: Tensor, present: Tensor, smoothing: float = 0.0) -> Tensor:
+def is_clean(present: Tensor) -> Tensor:
+    """Whether nothing ails a picture, M, by its labels, M×T; False where one of them is unknown."""
+    return present.isfinite().all(dim=1) & (present.nan_to_num().sum(dim=1) == 0)
+
+
+def presence_loss(
+    logits: Tensor, present: Tensor, smoothing: float = 0.0, clean_weight: float = 1.0
+) -> Tensor:
     """Mean binary cross entropy over what is known.
 
     Args:
         logits: M×T.
         present: M×T, 1, 0 or NaN where unknown.
         smoothing: how far the labels are moved from 0 and 1.
+        clean_weight: of a picture that nothing ails, beside 1 of all others.
     """
     known = present.isfinite()
+    weights = torch.where(is_clean(present)[:, None], clean_weight, 1.0) * known
     labels = torch.where(known, present, 0.0) * (1 - 2 * smoothing) + smoothing
-    losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+    losses = F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum")
+    return losses / weights.sum().clamp(min=1)
 
 
 def scores_of(logits: Tensor, sigma: Tensor, views: Views) -> dict[str, float]:
@@ -188,7 +196,7 @@ def scores_of(logits: Tensor, sigma: Tensor, views: Views) -> dict[str, float]:
     present = views.present
     known = present.isfinite().all(dim=1)
     single = known & (present.nan_to_num().sum(dim=1) == 1)
-    clean = known & (present.nan_to_num().sum(dim=1) == 0)
+    clean = is_clean(present)
     right = logits.argmax(dim=1) == present.nan_to_num().argmax(dim=1)
     untouched = (logits.sigmoid() < _THRESHOLD).all(dim=1)
     measured = views.sigma.isfinite()
