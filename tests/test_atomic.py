@@ -36,6 +36,31 @@ def test_new_files_follow_the_umask_and_old_ones_keep_their_permissions(tmp_path
     assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o604
 
 
+def test_what_users_attached_to_a_file_stays(tmp_path):
+    target = tmp_path / "rated.jpg"
+    target.write_bytes(b"old")
+    try:
+        os.setxattr(target, "user.rating", b"5")
+    except (AttributeError, OSError):
+        pytest.skip("the file system here holds no attributes of users")
+    write_bytes(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert os.getxattr(target, "user.rating") == b"5"
+
+
+def test_the_owner_stays(tmp_path):
+    target = tmp_path / "theirs.jpg"
+    target.write_bytes(b"old")
+    try:
+        os.chown(target, 12345, 23456)
+    except (AttributeError, OSError):
+        pytest.skip("only root may give files away")
+    target.chmod(0o640)
+    write_bytes(target, b"new")
+    known = target.stat()
+    assert (known.st_uid, known.st_gid, stat.S_IMODE(known.st_mode)) == (12345, 23456, 0o640)
+
+
 def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
     (tmp_path / "original").write_bytes(b"precious")
     (tmp_path / "link").symlink_to(tmp_path / "original")

@@ -217,6 +217,19 @@ def test_long_texts_are_cut_to_what_an_element_holds(tmp_path):
     assert after.SeriesNumber is None
 
 
+def test_a_description_with_a_backslash_is_one_text(tmp_path):
+    dataset = scans.scan()
+    dataset.SeriesDescription = ["Thorax", "Abdomen"]
+    after = derived(image_of(scans.save(tmp_path / "a", dataset)))
+    assert after.SeriesDescription == "Thorax Abdomen, denoised by pipcli"
+
+
+def test_a_histogram_of_the_source_does_not_stay(tmp_path):
+    dataset = scans.scan()
+    dataset.HistogramSequence = [Dataset()]
+    assert "HistogramSequence" not in derived(image_of(scans.save(tmp_path / "a", dataset)))
+
+
 def test_what_may_be_missing(tmp_path):
     dataset = scans.scan()
     del dataset.SeriesDescription, dataset.SeriesNumber, dataset.ImageType

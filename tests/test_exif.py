@@ -5,7 +5,7 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
+from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp, xmp_of_turned
 
 
 def block(orientation: int, order: str) -> bytes:
@@ -42,6 +42,13 @@ def test_pixels_are_turned_as_pillow_turns_them(orientation):
 def test_damaged_blocks_are_left_alone(exif):
     assert exif_orientation(exif) in (1, 6)
     assert len(upright_exif(exif)) == len(exif)
+
+
+def test_an_orientation_that_xmp_alone_states_stays_for_those_who_go_by_it():
+    packet = b'<rdf:Description tiff:Orientation="6"/>'
+    assert xmp_of_turned(packet, 1) == packet
+    assert xmp_of_turned(packet, 6) == packet.replace(b"6", b"1")
+    assert xmp_of_turned(None, 6) is None
 
 
 def test_xmp_of_a_turned_picture_contradicts_nothing():

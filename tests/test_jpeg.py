@@ -138,6 +138,46 @@ def test_density_in_centimetres_becomes_inches():
     assert decode_image(bytes(data), "x.jpg").metadata.dpi == pytest.approx((254, 127))
 
 
+@pytest.mark.parametrize(
+    ("unit", "expected"), [(2, (300, 300)), (3, (762, 762)), (1, None), (None, (300, 300))]
+)
+def test_a_resolution_that_exif_alone_states_is_known_to_other_formats(unit, expected):
+    exif = PillowImage.Exif()
+    exif[282] = exif[283] = 300.0
+    if unit:
+        exif[296] = unit
+    plain = pillow_jpeg(scene(), exif=exif)
+    source = plain[:2] + plain[4 + struct.unpack_from(">H", plain, 4)[0] :]  # as cameras write: without JFIF
+    image = decode_image(source, "x.jpg")
+    assert image.metadata.dpi == (expected and pytest.approx(expected))
+    written = opened(encode_image(image, "PNG")).info.get("dpi")
+    assert written == (expected and pytest.approx(expected, abs=0.02))
+
+
+@pytest.mark.parametrize(("across", "down"), [(300.0, 150.0), (0.0, 0.0), (1e9, 1e9)])
+def test_a_resolution_that_makes_no_sense_is_not_taken_from_exif(across, down):
+    exif = PillowImage.Exif()
+    exif[282], exif[283] = across, down
+    assert decode_image(pillow_jpeg(scene(), exif=exif), "x.jpg").metadata.dpi is None
+
+
+def test_an_exif_block_that_names_itself_twice_is_understood():
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    source = with_segments(pillow_jpeg(scene()), segment(0xE1, b"Exif\0\0" + exif.tobytes()))
+    image = decode_image(source, "x.jpg")
+    assert (image.height, image.width) == (WIDTH, HEIGHT)
+    assert image.metadata.exif.startswith((b"II*", b"MM\0*"))
+
+
+def test_segments_of_unknown_meaning_are_said_to_be_left_out():
+    thermal = segment(0xE1, b"FLIR\0\1\0\0measured") * 2
+    source = with_segments(pillow_jpeg(scene()), thermal, segment(0xEB, bytes(range(200, 220))))
+    image = decode_image(source, "x.jpg")
+    assert image.metadata.notes == ("segments of unknown meaning are left out: APP1 FLIR, APP11",)
+    assert decode_image(encode_image(image), "x.jpg").metadata.notes == ()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("byte_order", ["<", ">"])
 def test_orientation_is_applied_once(orientation, byte_order):
@@ -285,6 +325,17 @@ def test_data_that_end_too_early_are_refused_though_an_end_marker_follows(restar
             decode_image(data[:length].rstrip(b"\xff") + b"\xff\xd9", "x.jpg")
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_markers_may_be_filled_up_to(progressive):
+    data = pillow_jpeg(scene(), progressive=progressive)
+    filled = data[:-2] + b"\xff\xff\xff" + data[-2:]
+    if progressive:
+        first = data.index(b"\xff\xda") + 14
+        second = data.index(b"\xff\xc4", first)
+        filled = filled[:second] + b"\xff\xff" + filled[second:]
+    np.testing.assert_array_equal(decode_image(filled, "x.jpg").pixels, np.asarray(opened(data)))
+
+
 def test_a_progressive_scan_that_ends_too_early_is_refused():
     data = pillow_jpeg(scene(), progressive=True)
     first = data.index(b"\xff\xda") + 14
@@ -358,7 +409,7 @@ def test_size_is_checked_before_decoding():
         (Image(np.zeros((2, 2, 3), np.float32)), "8 bits"),
         (Image(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)), "transparency"),
         (Image(np.zeros((65536, 1, 1), np.uint8)), "65535"),
-        (Image(np.zeros((2, 2, 1), np.uint8), metadata=Metadata(exif=bytes(70_000))), "does not fit"),
+        (Image(np.zeros((2, 2, 1), np.uint8), metadata=Metadata("JPEG", exif=bytes(70_000))), "does not fit"),
     ],
 )
 def test_what_jpeg_cannot_hold_is_refused(image, reason):

@@ -96,6 +96,14 @@ def test_lossy_files_are_written_lossy_and_near():
     assert 10 * np.log10(255**2 / np.mean(difference**2)) > 45
 
 
+@pytest.mark.parametrize("quality", [None, 40])
+def test_transparency_costs_no_pixel_its_alpha(quality):
+    planes = smooth("uint8", 4)
+    planes[:20, :, 3] = 0
+    image = Image(planes[:, :, :3], planes[:, :, 3], Metadata("JPEG 2000", lossless=False, quality=quality))
+    np.testing.assert_array_equal(decode_image(encode_image(image), "x.jp2").alpha, image.alpha)
+
+
 def test_bare_codestreams_stay_bare():
     data = bytes(imagecodecs.jpeg2k_encode(smooth("uint8", 3), level=0, codecformat="j2k", reversible=True))
     image = decode_image(data, "x.j2k")

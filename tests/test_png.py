@@ -160,6 +160,16 @@ def test_metadata_survives():
     assert sorted(decode_image(written, "x.png").metadata.blocks) == sorted(image.metadata.blocks)
 
 
+def test_exif_with_the_prefix_of_jpeg_is_understood():
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    source = pillow_png(PillowImage.new("RGB", (4, 3)))
+    block = chunk(b"eXIf", b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0"))
+    image = decode_image(source[:33] + block + source[33:], "x.png")
+    assert (image.height, image.width) == (4, 3)
+    assert image.metadata.exif.startswith((b"II*", b"MM\0*"))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_once(orientation):
     exif = PillowImage.Exif()

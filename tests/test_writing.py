@@ -103,6 +103,38 @@ def test_a_format_asked_for_takes_as_many_bits_as_it_holds_and_says_so(tmp_path)
     assert write_image(read_image(tmp_path / "x.avif"), tmp_path / "y.avif") == ()
 
 
+def test_bits_that_a_source_had_are_counted_whatever_holds_them(tmp_path):
+    deep, shallow = (Image(ramp("uint16").pixels, metadata=Metadata("JPEG 2000", depth=n)) for n in (14, 12))
+    assert write_image(deep, tmp_path / "x.avif") == ("14 bits written as 12 bits: AVIF holds no more",)
+    assert write_image(shallow, tmp_path / "x.avif") == ()
+
+
+def test_what_is_too_long_for_a_jpeg_is_left_out_and_said_so(tmp_path):
+    image = Image(RED.pixels, metadata=Metadata("TIFF", exif=b"II*\0", xmp=b"<x/>".ljust(70_000)))
+    notes = write_image(image, tmp_path / "x.jpg")
+    assert notes == ("JPEG holds at most 65000 bytes of each, left out: XMP of 70000 bytes",)
+    read = read_image(tmp_path / "x.jpg").metadata
+    assert (read.xmp, read.exif) == (None, b"II*\0")
+    assert write_image(image, tmp_path / "x.png") == ()
+
+
+def test_alpha_that_hides_nothing_is_no_transparency(tmp_path):
+    opaque = np.full((8, 8), 255, np.uint8)
+    assert write_image(Image(RED.pixels, opaque), tmp_path / "x.jpg") == ()
+    almost = opaque.copy()
+    almost[3, 4] = 254
+    with pytest.raises(ImageError, match="JPEG cannot hold transparency"):
+        write_image(Image(RED.pixels, almost), tmp_path / "y.jpg")
+
+
+def test_a_lossy_jpeg_2000_with_transparency_says_that_it_is_not(tmp_path):
+    alpha = np.full((8, 8), 100, np.uint8)
+    notes = write_image(Image(RED.pixels, alpha), tmp_path / "x.jp2", Wishes(quality=50))
+    assert notes == ("JPEG 2000 with transparency is written without loss",)
+    assert write_image(Image(RED.pixels, alpha), tmp_path / "x.jp2") == ()
+    assert write_image(RED, tmp_path / "x.jp2", Wishes(quality=50)) == ()
+
+
 def test_floats_on_another_scale_become_whole_numbers_on_it():
     image = Image(np.array([[[-600.0], [-500.0], [500.0], [1500.0]]], np.float32), scale=(-500, 1500))
     data = encode_image(image, "PNG", Wishes(bits=8))

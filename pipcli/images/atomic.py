@@ -15,13 +15,16 @@ from pipcli.images.naming import shown
 
 TEMPORARY_PREFIX = ".pipcli-"
 TEMPORARY_SUFFIX = ".tmp"
+_OF_USERS = "user."
+"""What the names of attributes begin with that users give their files; the others are the system's."""
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, times: tuple[int, int] | None = None) -> None:
     """Put data at path: temporary file in the same folder, fsync, rename, fsync of the folder.
 
-    Missing folders on the way are made. An existing file is replaced and hands on its permissions; a
-    symbolic link is replaced itself, what it points to stays. The temporary file is hidden, its name
+    Missing folders on the way are made. An existing file is replaced and hands on its permissions, and where
+    the system lets it, its owner and what users have attached to it (ratings, tags). A symbolic link is
+    replaced itself, what it points to stays. The temporary file is hidden, its name
     starts with `TEMPORARY_PREFIX` and ends with `TEMPORARY_SUFFIX`; it is removed when anything fails, and
     by `remove_temporaries` where a process was killed.
 
@@ -42,7 +45,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, times: tuple[int, int
         try:
             with file:
                 _lock(file.fileno())
-                _fill(file, temporary, data, _permissions(target), times)
+                _fill(file, temporary, data, target, times)
                 if os.name != "nt":  # there an open file cannot be renamed
                     os.replace(temporary, target)
             if os.name == "nt":
@@ -87,21 +90,30 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
-def _permissions(target: Path) -> int | None:
-    """Permission bits of an existing regular file, else None."""
-    with contextlib.suppress(OSError):
-        mode = target.lstat().st_mode
-        if stat.S_ISREG(mode):
-            return stat.S_IMODE(mode) & 0o777
-    return None
+def _hand_on(target: Path, path: Path) -> None:
+    """Owner, attributes of users and permissions of an existing regular file to the one in its place."""
+    try:
+        known = target.lstat()
+    except OSError:
+        return
+    if not stat.S_ISREG(known.st_mode):
+        return
+    if hasattr(os, "chown"):
+        # Only root may give a file away, but its group may be one of ours.
+        with contextlib.suppress(OSError):
+            os.chown(path, -1, known.st_gid)
+            os.chown(path, known.st_uid, -1)
+    if hasattr(os, "listxattr"):
+        with contextlib.suppress(OSError):
+            for name in os.listxattr(target):
+                if name.startswith(_OF_USERS):
+                    os.setxattr(path, name, os.getxattr(target, name))
+    os.chmod(path, stat.S_IMODE(known.st_mode) & 0o777)
 
 
-def _fill(
-    file: BinaryIO, path: Path, data: bytes, permissions: int | None, times: tuple[int, int] | None
-) -> None:
-    """Data into a new file, on the disk when this returns."""
-    if permissions is not None:
-        os.chmod(path, permissions)
+def _fill(file: BinaryIO, path: Path, data: bytes, target: Path, times: tuple[int, int] | None) -> None:
+    """Data into a new file that is to take the place of target, on the disk when this returns."""
+    _hand_on(target, path)
     file.write(data)
     file.flush()
     if times is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from pipcli.errors import ImageError
 from pipcli.images.boxes import box, boxes, full_box
 from pipcli.images.colour import profile_of_codes
-from pipcli.images.exif import turn_upright, upright_exif, upright_xmp
+from pipcli.images.exif import EXIF_PREFIX, turn_upright, upright_exif, upright_xmp
 from pipcli.images.image import Array, Image, Metadata
 from pipcli.images.limits import check_size
 from pipcli.images.samples import narrowed, widened
@@ -142,7 +142,7 @@ def encode_avif(image: Image) -> bytes:
     planes = image.pixels
     if image.alpha is not None:
         planes = np.concatenate([planes, image.alpha[:, :, None]], axis=2)
-    lossless = metadata.lossless and metadata.quality is None
+    lossless = not metadata.lossy
     subsampled = metadata.format == "AVIF" and (b"subsampling", b"420") in metadata.blocks
     samples = np.ascontiguousarray(narrowed(planes, bits))
     encoded = bytes(
@@ -328,7 +328,7 @@ def _documents(contents: _Contents, data: bytes) -> tuple[bytes | None, bytes | 
             continue
         content = b"".join(data[offset : offset + length] for offset, length in item.extents)
         if item.kind == b"Exif" and exif is None and len(content) > 4:
-            exif = content[4 + int.from_bytes(content[:4], "big") :].removeprefix(b"Exif\0\0")
+            exif = content[4 + int.from_bytes(content[:4], "big") :].removeprefix(EXIF_PREFIX)
         elif item.kind == b"mime" and item.content_type == _XMP and xmp is None:
             xmp = content
     return exif, xmp

@@ -49,6 +49,7 @@ _STALE = (
     "LargestPixelValueInSeries",
     "SmallestImagePixelValueInPlane",
     "LargestImagePixelValueInPlane",
+    "HistogramSequence",
     "IconImageSequence",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
@@ -153,7 +154,7 @@ def _encode(image: DicomImage, stored: Array, windows: Sequence[str], derivation
     dataset.SOPClassUID = UID(sop_class)
     dataset.SOPInstanceUID = UID(derived_uid("instance", source.SOPInstanceUID, *instance))
     dataset.SeriesInstanceUID = UID(derived_uid("series", source.SeriesInstanceUID, *series))
-    dataset.SeriesDescription = _marked(str(source.get("SeriesDescription") or ""))
+    dataset.SeriesDescription = _marked(" ".join(map(str, _several(source.get("SeriesDescription")))))
     number = int(source.get("SeriesNumber") or 0) + _SERIES_STEP
     dataset.SeriesNumber = number if number <= _LARGEST_SERIES_NUMBER else None
     text = derivation.describe(image, windows)

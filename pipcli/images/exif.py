@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from pipcli.images.image import Array
 
+EXIF_PREFIX = b"Exif\0\0"
+"""What stands before the block in a JPEG, and by mistake in files of other formats too."""
+
 _ORIENTATION = 0x0112
 _EXIF_FOLDER = 0x8769
 _PIXEL_WIDTH = 0xA002
@@ -74,6 +77,15 @@ def upright_exif(exif: bytes) -> bytes:
     if link + 4 <= len(block):
         struct.pack_into(order + "I", block, link, 0)
     return bytes(block)
+
+
+def xmp_of_turned(xmp: bytes | None, orientation: int) -> bytes | None:
+    """The XMP packet behind pixels that were turned as EXIF, or a tag of TIFF, asks.
+
+    Where that asks for nothing the pixels stay as they are stored, and so does the packet, even if it states
+    an orientation: whoever goes by it will turn the restored picture as they turned the source.
+    """
+    return upright_xmp(xmp, orientation) if xmp and orientation > 1 else xmp
 
 
 def upright_xmp(xmp: bytes, orientation: int = 1) -> bytes:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 EXIF_FOLDER, GPS_FOLDER, INTEROPERABILITY_FOLDER = 34665, 34853, 40965
 MAKER_NOTE = 37500
 
+_ACROSS, _DOWN, _UNIT = 282, 283, 296
+"""Tags of the resolution, and of what it counts in: 2 inches, 3 centimetres."""
+
 _INNER = (EXIF_FOLDER, GPS_FOLDER, INTEROPERABILITY_FOLDER)
 _LETTERS = {
     1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 6: "B", 7: "B", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d",
@@ -92,6 +95,22 @@ def read_exif(exif: bytes) -> Folder | None:
     if order is None or len(exif) < 8:
         return None
     return read_folder(exif, struct.unpack_from(order + "I", exif, 4)[0], order)
+
+
+def resolution_of(exif: bytes) -> tuple[float, float] | None:
+    """Pixels an inch, horizontal and vertical, of an EXIF block; None where it states none."""
+    folder = read_exif(exif)
+    if folder is None:
+        return None
+    found = {
+        tag.code: tag.numbers(folder.order)
+        for tag in folder.tags
+        if (tag.code, tag.kind, tag.count) in ((_ACROSS, 5, 1), (_DOWN, 5, 1), (_UNIT, 3, 1))
+    }
+    inches = {2: 1.0, 3: 2.54}.get(int(found.get(_UNIT, (2,))[0]))
+    if inches is None or not (found.keys() >= {_ACROSS, _DOWN} and found[_ACROSS][1] and found[_DOWN][1]):
+        return None
+    return found[_ACROSS][0] / found[_ACROSS][1] * inches, found[_DOWN][0] / found[_DOWN][1] * inches
 
 
 def exif_block(folder: Folder) -> bytes:

@@ -24,7 +24,9 @@ class Format:
         encode: image → whole file; raises ImageError where the format cannot hold it.
         depths: bits a channel that it holds, 32 for floats; more are written as the last.
         holds: which of EXIF, XMP and IPTC find a place in it.
+        largest: bytes that each of these may have; None for as many as there are.
         sixteen: bits as which 16 are written, unless the source had fewer.
+        alpha: whether it holds transparency.
         pages: whether it is written with several pages.
         codec: imagecodecs' name of a codec that not all its builds have.
     """
@@ -36,7 +38,9 @@ class Format:
     encode: Callable[[Image], bytes]
     depths: tuple[int, ...] = (8,)
     holds: tuple[str, ...] = ("exif", "xmp")
+    largest: int | None = None
     sixteen: int = 16
+    alpha: bool = True
     pages: bool = False
     codec: str | None = None
 
@@ -63,6 +67,8 @@ FORMATS = (
         jpeg.read_jpeg,
         jpeg.encode_jpeg,
         holds=("exif", "xmp", "iptc"),
+        largest=jpeg.LARGEST_METADATA,
+        alpha=False,
     ),
     Format(
         "TIFF",

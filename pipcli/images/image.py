@@ -140,6 +140,11 @@ class Metadata:
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise ValueError(f"quality is {self.quality}: it must be from 1 to 100")
 
+    @property
+    def lossy(self) -> bool:
+        """Whether a format that can do either is to write with loss."""
+        return self.quality is not None or not self.lossless
+
 
 @dataclass(frozen=True, eq=False)
 class Image:

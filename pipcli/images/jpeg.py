@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipcli.errors import ImageError
-from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
+from pipcli.images.exif import EXIF_PREFIX, exif_orientation, turn_upright, upright_exif, xmp_of_turned
 from pipcli.images.folders import Folder, read_exif
 from pipcli.images.image import Array, Image, JpegCoding, Metadata, plausible_dpi
 from pipcli.images.inks import INKS_NOTE, srgb_of_inks
@@ -43,7 +43,6 @@ _BUFFER_LOCK = Lock()
 _NOISE = b"".join(bytes(range(0x35, 0x75)) + bytes([0xFF, 0xD0 + number]) for number in range(8))
 """Coded data of no sense, with each of the restart markers in them."""
 
-_EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
@@ -57,6 +56,9 @@ _UNDEFINED = 0
 _GAIN_MAPS = (b"hdrgm", b"HDRGainMap")
 _FURTHER = "further pictures in the file (previews, gain map) are left out"
 _LARGEST_PAYLOAD = 65533
+_LONGEST_IDENTIFIER = 32
+LARGEST_METADATA = 65_000
+"""Bytes that EXIF, XMP or IPTC may each have in one segment, its identifier left aside."""
 
 _ZIGZAG = (
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,
@@ -292,7 +294,8 @@ def _take_apart(data: bytes) -> _Stream:
             next_marker = _NEXT_MARKER.search(data, position)
             if next_marker is None:
                 raise ImageError("JPEG is cut short")
-            end = next_marker.end() - 2
+            # Any number of 0xFF may fill up before a marker (T.81, B.1.1.2): they are no coded data.
+            end = next_marker.start()
             position = end
             scans.add(len(parts))
         parts.append(data[start:end])
@@ -347,14 +350,15 @@ def _metadata(stream: _Stream) -> Metadata:
     resources = b""
     blocks: list[tuple[bytes, bytes]] = []
     notes: list[str] = []
+    unknown: list[str] = []
     for marker, payload in stream.segments:
         if marker == _APP0 and payload.startswith(b"JFIF\0") and len(payload) >= 12:
             unit, x, y = struct.unpack_from(">BHH", payload, 7)
             if unit in (1, 2):
                 inch = 1.0 if unit == 1 else 2.54
                 dpi = plausible_dpi(x * inch, y * inch)
-        elif marker == _APP1 and payload.startswith(_EXIF[:5]) and exif is None:
-            exif = payload[len(_EXIF) :]
+        elif marker == _APP1 and payload.startswith(EXIF_PREFIX[:5]) and exif is None:
+            exif = payload[len(EXIF_PREFIX) :].removeprefix(EXIF_PREFIX)
         elif marker == _APP1 and payload.startswith(_XMP) and xmp is None:
             xmp = payload[len(_XMP) :]
         elif marker == _APP2 and payload.startswith(_ICC) and len(payload) > len(_ICC) + 2:
@@ -365,6 +369,10 @@ def _metadata(stream: _Stream) -> Metadata:
             resources += payload[len(_PHOTOSHOP) :]
         elif marker in (_APP13, _COMMENT) or (marker == _APP1 and payload.startswith(_LONG_XMP)):
             blocks.append((bytes([marker]), payload))
+        elif marker not in (_APP0, _APP14):
+            unknown.append(f"APP{marker - _APP0} {_identifier(payload)}".strip())
+    if unknown:
+        notes.append(f"segments of unknown meaning are left out: {', '.join(dict.fromkeys(unknown))}")
     if stream.trailer and _FURTHER not in notes:
         notes.append("data behind the picture, such as a motion photo's film, are left out")
     if resources:
@@ -384,6 +392,12 @@ def _metadata(stream: _Stream) -> Metadata:
         lossless=False,
         notes=tuple(notes),
     )
+
+
+def _identifier(payload: bytes) -> str:
+    """The word that an application's segment begins with, such as FLIR; empty where it begins with none."""
+    word = payload[:_LONGEST_IDENTIFIER].partition(b"\0")[0]
+    return word.decode("ascii") if word.isascii() and word.decode("ascii").isprintable() else ""
 
 
 def _coding(stream: _Stream) -> JpegCoding | None:
@@ -422,7 +436,7 @@ def _upright(metadata: Metadata, orientation: int) -> Metadata:
     return replace(
         metadata,
         exif=upright_exif(metadata.exif) if metadata.exif else None,
-        xmp=upright_xmp(metadata.xmp, orientation) if metadata.xmp else None,
+        xmp=xmp_of_turned(metadata.xmp, orientation),
         dpi=dpi,
         jpeg=coding,
     )
@@ -482,7 +496,7 @@ def _squeezed(pixels: Array) -> Array:
 def _metadata_segments(metadata: Metadata) -> Iterator[bytes]:
     """The segments to stand behind the JFIF header."""
     if metadata.exif:
-        yield _segment(_APP1, _EXIF + metadata.exif)
+        yield _segment(_APP1, EXIF_PREFIX + metadata.exif)
     if metadata.xmp:
         yield _segment(_APP1, _XMP + metadata.xmp)
     if metadata.icc:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipcli.errors import ImageError
 from pipcli.images.boxes import box, boxes
-from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
+from pipcli.images.exif import EXIF_PREFIX, exif_orientation, turn_upright, upright_exif, xmp_of_turned
 from pipcli.images.image import Image, Metadata, plausible_dpi
 from pipcli.images.limits import check_size
 from pipcli.images.samples import narrowed, widened
@@ -78,7 +78,7 @@ def read_jpeg2000(data: bytes, max_pixels: int) -> Image:
             "JPEG 2000",
             icc=metadata.icc,
             exif=upright_exif(metadata.exif) if metadata.exif else None,
-            xmp=upright_xmp(metadata.xmp, orientation) if metadata.xmp else None,
+            xmp=xmp_of_turned(metadata.xmp, orientation),
             dpi=dpi,
             blocks=metadata.blocks,
             lossless=stream.reversible,
@@ -105,7 +105,8 @@ def encode_jpeg2000(image: Image) -> bytes:
     bits = 8 * planes.itemsize
     if metadata.depth and planes.dtype == np.uint16:
         bits = metadata.depth
-    lossless = metadata.lossless and metadata.quality is None
+    # Loss would let through what is transparent, and thin out what is not.
+    lossless = image.alpha is not None or not metadata.lossy
     bare = metadata.format == "JPEG 2000" and (_CODESTREAM, b"") in metadata.blocks
     samples = np.ascontiguousarray(narrowed(planes, bits))
     encoded = bytes(
@@ -148,7 +149,7 @@ def _metadata(data: bytes) -> tuple[Metadata, bytes]:
         elif each.kind == b"uuid" and content.startswith(_XMP):
             xmp = content[len(_XMP) :]
         elif each.kind == b"uuid" and content.startswith(_EXIF):
-            exif = content[len(_EXIF) :].removeprefix(b"Exif\0\0")
+            exif = content[len(_EXIF) :].removeprefix(EXIF_PREFIX)
         elif each.kind in (b"xml ", b"uuid"):
             blocks.append((each.kind, content))
         elif each.kind == b"jp2c":

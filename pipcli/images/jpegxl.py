@@ -14,7 +14,7 @@ import numpy as np
 from pipcli.errors import ImageError
 from pipcli.images.boxes import box, boxes
 from pipcli.images.colour import SRGB_PRIMARIES, colours_of, profile_of
-from pipcli.images.exif import upright_exif, upright_xmp
+from pipcli.images.exif import EXIF_PREFIX, upright_exif, upright_xmp
 from pipcli.images.floats import floats_note, scale_of
 from pipcli.images.image import Image, Metadata
 from pipcli.images.limits import check_size
@@ -127,7 +127,7 @@ def read_jpegxl(data: bytes, max_pixels: int) -> Image:
     # The decoder has turned the pixels; libjxl goes by the codestream, and Exif has no say.
     exif, xmp = documents.get(b"Exif"), documents.get(b"xml ")
     if exif is not None:
-        exif = exif[4 + int.from_bytes(exif[:4], "big") :]
+        exif = exif[4 + int.from_bytes(exif[:4], "big") :].removeprefix(EXIF_PREFIX)
     return Image(
         pixels=np.ascontiguousarray(planes[:, :, :colours]),
         alpha=np.ascontiguousarray(planes[:, :, colours]) if header.alpha else None,
@@ -165,7 +165,7 @@ def encode_jpegxl(image: Image) -> bytes:
         bits = metadata.depth
         planes = narrowed(planes, bits)
     # imagecodecs declares more than 8 bits linear. Without loss, that is only a number in the header.
-    lossless = wide or (metadata.lossless and metadata.quality is None)
+    lossless = wide or not metadata.lossy
     planes = np.ascontiguousarray(planes)
     encoded = bytes(
         imagecodecs.jpegxl_encode(

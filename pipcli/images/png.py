@@ -16,7 +16,7 @@ import numpy as np
 
 from pipcli.errors import ImageError
 from pipcli.images.colour import SRGB_PRIMARIES, profile_of, profile_of_codes
-from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
+from pipcli.images.exif import EXIF_PREFIX, exif_orientation, turn_upright, upright_exif, xmp_of_turned
 from pipcli.images.image import Image, Metadata, plausible_dpi
 from pipcli.images.limits import check_size
 
@@ -97,7 +97,9 @@ def encode_png(image: Image) -> bytes:
     planes = image.pixels
     if image.alpha is not None:
         planes = np.concatenate([planes, image.alpha[:, :, None]], axis=2)
-    encoded = bytes(imagecodecs.png_encode(np.ascontiguousarray(planes), level=6))
+    # A grey image as it was read is a view whose last stride is 0, which imagecodecs refuses.
+    samples = np.ascontiguousarray(planes[:, :, 0] if planes.shape[2] == 1 else planes)
+    encoded = bytes(imagecodecs.png_encode(samples, level=6))
     header_end = len(SIGNATURE) + 12 + 13
     return encoded[:header_end] + b"".join(_metadata_chunks(image.metadata)) + encoded[header_end:]
 
@@ -138,7 +140,7 @@ def _metadata(chunks: Iterator[tuple[bytes, bytes]], header: _Header) -> Metadat
         if kind == b"iCCP":
             icc = _inflate(payload.partition(b"\0")[2][1:])
         elif kind == b"eXIf":
-            exif = payload
+            exif = payload.removeprefix(EXIF_PREFIX)
         elif kind == b"pHYs" and len(payload) == 9:
             x, y, unit = struct.unpack(">IIB", payload)
             if unit == 1:
@@ -186,7 +188,7 @@ def _upright(metadata: Metadata, orientation: int) -> Metadata:
     return replace(
         metadata,
         exif=upright_exif(metadata.exif) if metadata.exif else None,
-        xmp=upright_xmp(metadata.xmp, orientation) if metadata.xmp else None,
+        xmp=xmp_of_turned(metadata.xmp, orientation),
         dpi=dpi,
     )
 

@@ -11,8 +11,9 @@ import numpy as np
 from pipcli.errors import ImageError
 from pipcli.images.colour import problem_of
 from pipcli.images.dicom import is_dicom
+from pipcli.images.folders import resolution_of
 from pipcli.images.formats import describe_stranger, format_of_content
-from pipcli.images.image import Image
+from pipcli.images.image import Image, plausible_dpi
 from pipcli.images.limits import MAX_PIXELS
 from pipcli.images.naming import one_line, shown
 
@@ -67,11 +68,23 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     try:
         # Damaged headers make tifffile divide by zero, which numpy would say on stderr.
         with np.errstate(all="ignore"):
-            return _with_colour_note(format_.read(data, max_pixels))
+            return _with_colour_note(_with_resolution(format_.read(data, max_pixels)))
     except ImageError as error:
         raise ImageError(f"{name}: {one_line(str(error))}") from error
     except MemoryError as error:
         raise ImageError(f"{name}: does not fit into memory") from error
+
+
+def _with_resolution(image: Image) -> Image:
+    """The image with the resolution that its EXIF alone states, as cameras do it, for formats without EXIF's.
+
+    Not an uneven one: whether it is that of the pixels as stored or upright cannot be told here.
+    """
+    metadata = image.metadata
+    stated = resolution_of(metadata.exif) if metadata.exif and metadata.dpi is None else None
+    if stated is None or stated[0] != stated[1]:
+        return image
+    return replace(image, metadata=replace(metadata, dpi=plausible_dpi(*stated)))
 
 
 def _with_colour_note(image: Image) -> Image:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipcli.errors import ImageError
-from pipcli.images.exif import exif_orientation, turn_upright, upright_exif, upright_xmp
+from pipcli.images.exif import EXIF_PREFIX, exif_orientation, turn_upright, upright_exif, xmp_of_turned
 from pipcli.images.image import Image, Metadata
 from pipcli.images.limits import check_size
 
@@ -23,7 +23,6 @@ QUALITY = 95
 _LONGEST_SIDE = 16383
 _LOSSY_SPREAD = 1
 """Steps by which the channels of grey may differ after the way through luma and chroma."""
-_EXIF_PREFIX = b"Exif\0\0"
 
 
 def is_webp(head: bytes) -> bool:
@@ -54,7 +53,7 @@ def read_webp(data: bytes, max_pixels: int) -> Image:
 
     exif = chunks.get(b"EXIF")
     if exif is not None:
-        exif = exif.removeprefix(_EXIF_PREFIX)
+        exif = exif.removeprefix(EXIF_PREFIX)
     xmp = chunks.get(b"XMP ")
     orientation = exif_orientation(exif)
     planes = turn_upright(planes, orientation)
@@ -68,7 +67,7 @@ def read_webp(data: bytes, max_pixels: int) -> Image:
             "WebP",
             icc=chunks.get(b"ICCP"),
             exif=upright_exif(exif) if exif else None,
-            xmp=upright_xmp(xmp, orientation) if xmp else None,
+            xmp=xmp_of_turned(xmp, orientation),
             lossless=b"VP8L" in chunks,
         ),
     )
@@ -101,7 +100,7 @@ def encode_webp(image: Image) -> bytes:
     PillowImage.fromarray(planes).save(
         out,
         "WEBP",
-        lossless=metadata.lossless and metadata.quality is None,
+        lossless=not metadata.lossy,
         quality=metadata.quality or QUALITY,
         exact=True,  # else the colours below full transparency are lost
         icc_profile=icc or b"",

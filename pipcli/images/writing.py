@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from pipcli.images.naming import shown
 
 _TEXTS = {"PNG": (b"tEXt", b"zTXt", b"iTXt"), "JPEG": (b"\xfe",)}
 """Format → kinds of `Metadata.blocks` that hold texts for people, which no other format takes."""
+_DOCUMENTS = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
+"""Name in `Metadata` → as users know it."""
 _TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
 
 
@@ -146,19 +150,30 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
         bits = format_.depths[-1]
     if bits != has and wishes.bits is None:
         notes.append(f"{_named(has)} written as {bits} bits: {format_.name} holds no more")
-    if bits == 16 and format_.sixteen < 16 and not (has == 16 and image.metadata.depth):
-        notes = [f"{_named(has)} written as {format_.sixteen} bits: {format_.name} holds no more"]
+    stored = (image.metadata.depth or has) if has == 16 else has
+    if bits == 16 and format_.sixteen < 16 and not (has == 16 and stored <= format_.sixteen):
+        notes = [f"{_named(stored)} written as {format_.sixteen} bits: {format_.name} holds no more"]
     metadata = image.metadata
     lost = _lost(metadata, format_)
     if lost:
         notes.append(f"{format_.name} does not hold {' and '.join(lost)}, left out")
+    too_long = _too_long(metadata, format_) if metadata.format != format_.name else {}
+    if too_long:
+        sizes = " and ".join(f"{label} of {size} bytes" for label, size in too_long.values())
+        notes.append(f"{format_.name} holds at most {format_.largest} bytes of each, left out: {sizes}")
+        nothing: dict[str, Any] = dict.fromkeys(too_long)
+        metadata = replace(metadata, **nothing)
     if format_.name != "TIFF" and metadata.tiff is not None and metadata.tiff.unspecified:
         notes.append(f"{format_.name} holds no channel but alpha, the extra one is left out")
         image = replace(image, alpha=None)
+    if not format_.alpha and image.alpha is not None and (image.alpha == image.peak).all():
+        image = replace(image, alpha=None)  # it hides nothing
     if wishes.bits is not None and metadata.tiff is not None:
         metadata = replace(metadata, tiff=replace(metadata.tiff, float_bits=32))
     if wishes.quality is not None:
         metadata = replace(metadata, quality=wishes.quality)
+    if format_.name == "JPEG 2000" and image.alpha is not None and metadata.lossy:
+        notes.append("JPEG 2000 with transparency is written without loss")
     if bits != has:
         metadata = replace(metadata, depth=None)
         image = replace(
@@ -173,15 +188,22 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
 def _lost(metadata: Metadata, format_: Format) -> list[str]:
     """What the format cannot hold of what a user may miss."""
     lost = [
-        label
-        for name, label in (("exif", "EXIF"), ("xmp", "XMP"), ("iptc", "IPTC"))
-        if getattr(metadata, name) and name not in format_.holds
+        label for name, label in _DOCUMENTS.items() if getattr(metadata, name) and name not in format_.holds
     ]
     if metadata.format != format_.name and any(
         kind in _TEXTS.get(metadata.format, ()) for kind, _ in metadata.blocks
     ):
         lost.append(f"the texts of {metadata.format}")
     return lost
+
+
+def _too_long(metadata: Metadata, format_: Format) -> dict[str, tuple[str, int]]:
+    """Name in `Metadata` → label and bytes of what finds a place in the format but is too long for it."""
+    return {
+        name: (label, len(getattr(metadata, name)))
+        for name, label in _DOCUMENTS.items()
+        if name in format_.holds and len(getattr(metadata, name) or b"") > (format_.largest or math.inf)
+    }
 
 
 def _converted(planes: Array, bits: int, scale: tuple[float, float]) -> Array:
