@@ -11,6 +11,7 @@ The public API; PyTorch is imported when it is first needed.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ def restore(
 
     Args:
         image: the path of an image file, or an array H×W×3 (RGB), H×W×1 or H×W: uint8 (0 to 255), uint16
-            (0 to 65535), float32 or float64 (0 to 1).
+            (0 to 65535), float32 or float64 (0 to 1), finite.
         task: ``auto`` for what :func:`classify` finds; ``denoise``, ``derain``, ``dehaze``, ``deblur``,
             ``enhance``, a mix such as ``derain+denoise``, passes in order such as ``denoise,derain``, or a
             weight for each degradation; only the mix of the weights acts, not their sum.
@@ -77,7 +78,7 @@ def restore(
         abstain: of ``auto``: give back the image as it is where nothing is found; else all degradations
             weigh as they are probable.
         strength: s in [0, 1]; the result is x + s·(y - x), y the model's output for the input x.
-        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto`` for the fastest that stays within 50 dB of fp32.
+        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto`` for the fastest that the device is made for.
         tile: largest side, in pixels, of what passes through the model at once.
 
     Returns:
@@ -98,6 +99,8 @@ def restore(
 
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"threshold is {threshold}: it must be from 0 to 1")
+    if not 0 <= strength <= 1:
+        raise UsageError(f"strength is {strength}: it must be from 0 to 1")
     source = _as_image(image)
     model = _default_model() if model is None else model
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
@@ -139,7 +142,11 @@ def _as_image(image: str | os.PathLike[str] | NDArray[Any], pages: bool = False)
         if source.further and not pages:
             raise ImageError(f"{image}: has {1 + len(source.further)} pages, an array holds one")
         return source
-    narrowed = image.astype("float32") if image.dtype == "float64" else image
+    # In the order of this machine's bytes: files of astronomers, say, come in the other one.
+    native = image.astype(image.dtype.newbyteorder("="), copy=False)
+    narrowed = native.astype("float32") if native.dtype == "float64" else native
+    if narrowed.dtype.kind == "f" and not math.isfinite(narrowed.sum(dtype="float64")):
+        raise UsageError("image: holds values that are no finite numbers")
     try:
         return Image(narrowed[..., None] if image.ndim == 2 else narrowed)
     except ValueError as error:

@@ -76,6 +76,18 @@ def test_array_in_same_kind_of_array_out(dtype, shape):
     assert (image == peak).all()
 
 
+@pytest.mark.parametrize("dtype", [">u2", ">f4", ">f8"])
+@pytest.mark.parametrize("task", ["denoise", "denoise,derain"])
+def test_bytes_in_the_other_order_are_understood(dtype, task):
+    ramp = np.linspace(0.1, 0.9, 9 * 7 * 3).reshape(9, 7, 3)
+    image = np.rint(60000 * ramp).astype(dtype) if dtype == ">u2" else ramp.astype(dtype)
+    restored = pipcli.restore(image, task, model=Dimming(), strength=0.5)
+    native = pipcli.restore(image.astype(dtype.replace(">", "=")), task, model=Dimming(), strength=0.5)
+    assert restored.dtype == image.dtype
+    np.testing.assert_array_equal(restored, native)
+    assert len(np.unique(restored)) > 100
+
+
 def test_path_in_array_out(tmp_path):
     path = tmp_path / "a.png"
     PillowImage.new("RGBA", (7, 9), (200, 100, 50, 10)).save(path)
@@ -179,6 +191,9 @@ def test_what_is_wrong_is_told(tmp_path, monkeypatch):
     for wrong in (np.zeros((4, 4, 3), np.int64), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)):
         with pytest.raises(UsageError, match="image: pixels"):
             pipcli.restore(wrong, "denoise", model=model)
+    for value in (math.nan, math.inf):
+        with pytest.raises(UsageError, match="image: holds values that are no finite numbers"):
+            pipcli.restore(np.full((4, 4), value, np.float32), "denoise", model=model)
     with pytest.raises(ImageError, match=r"none\.png"):
         pipcli.restore(tmp_path / "none.png", "denoise", model=model)
     with pytest.raises(ModelError, match="none"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipcli.errors import OutputError
+from pipcli.images import atomic
 from pipcli.images.atomic import remove_temporaries, write_bytes
 
 
@@ -189,3 +190,51 @@ def test_a_temporary_file_of_a_process_at_work_is_left_alone(tmp_path, monkeypat
     write_bytes(tmp_path / "a.png", b"new")
     assert counts == [0]
     assert (tmp_path / "a.png").read_bytes() == b"new"
+
+
+def test_a_temporary_file_that_is_tidied_away_before_it_is_held_is_made_anew(tmp_path, monkeypatch):
+    real, removed = atomic._lock, []
+
+    def slow(descriptor: int) -> bool | None:
+        if not removed:  # another run begins just now, and finds a file that nobody holds
+            removed.extend(names(tmp_path))
+            for name in removed:
+                (tmp_path / name).unlink()
+        return real(descriptor)
+
+    monkeypatch.setattr(atomic, "_lock", slow)
+    write_bytes(tmp_path / "a.png", b"new")
+    assert len(removed) == 1
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_a_temporary_file_that_another_process_looks_at_is_made_anew(tmp_path, monkeypatch):
+    real, asked = atomic._lock, []
+
+    def held(descriptor: int) -> bool | None:
+        asked.append(descriptor)
+        return real(descriptor) if len(asked) > 1 else False
+
+    monkeypatch.setattr(atomic, "_lock", held)
+    write_bytes(tmp_path / "a.png", b"new")
+    assert len(asked) == 2
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_where_no_lock_can_tell_only_old_temporary_files_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_lock", lambda descriptor: None)
+    for name in (".pipcli-1.tmp", ".pipcli-2.tmp"):
+        (tmp_path / name).write_bytes(b"part")
+    os.utime(tmp_path / ".pipcli-2.tmp", (0, 0))
+    assert remove_temporaries(tmp_path) == 1
+    assert names(tmp_path) == [".pipcli-1.tmp"]
+
+
+def test_a_temporary_file_that_is_somebody_elses_stays(tmp_path, monkeypatch):
+    (tmp_path / ".pipcli-1.tmp").write_bytes(b"part")
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert remove_temporaries(tmp_path) == 0

@@ -57,6 +57,14 @@ def test_an_image_becomes_a_page(weights, tmp_path, capsys):
     assert "56×40" in page
 
 
+def test_a_very_narrow_image_is_drawn_no_higher_than_a_page(weights, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (pipcli[plots])")
+    source = write_picture(tmp_path / "a.png", size=(600, 2))
+    assert run(weights, source, tmp_path / "a.png.png") == 0
+    with PillowImage.open(tmp_path / "a.png.png") as drawn:
+        assert drawn.height < 9000
+
+
 def test_a_large_image_is_shown_whole_and_in_part(weights, tmp_path):
     source = write_picture(tmp_path / "a.png", size=(40, 600))
     assert run(weights, source, tmp_path / "a.html") == 0
@@ -78,6 +86,24 @@ def test_a_folder_becomes_a_map(weights, tmp_path, capsys):
     assert re.findall(r"circle class=(s\d)", page) == ["s1"] * 3 + ["s0"] * 3
     assert "6 in the map, 1 clean left out, 1 failed" in page
     assert "clean 3" in page
+
+
+def test_degradations_that_a_model_does_not_know_are_left_out_of_its_map(weights, tmp_path, capsys):
+    _, classifier = weights
+    denoiser = tmp_path / "denoiser.safetensors"
+    config = UNetConfig(
+        widths=(8, 16), blocks=(1, 1), prompts=(PromptConfig(8, 6),), degradations=(Degradation.NOISE,)
+    )
+    save_weights(UNet(config), denoiser, {}, torch.float32)
+    for index in range(3):
+        write_picture(tmp_path / "in" / "noise" / f"{index}.png", index)
+    write_picture(tmp_path / "in" / "blur" / "0.png")
+    assert run((denoiser, classifier), tmp_path / "in", tmp_path / "map.html") == 0
+    assert (
+        "left out: 1 of 4 images, whose degradation the model was not trained for" in capsys.readouterr().err
+    )
+    page = (tmp_path / "map.html").read_text(encoding="utf-8")
+    assert "3 in the map, 0 clean left out, 1 of other degradations left out, 0 failed" in page
 
 
 @pytest.mark.parametrize("folder", [False, True])

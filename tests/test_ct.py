@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pipcli.cli import main
 from pipcli.degradations import Degradation
-from pipcli.errors import UsageError
+from pipcli.errors import ImageError, UsageError
 from pipcli.evaluation.ct import CtNoise, ct_files, measure_ct, score_ct
 from pipcli.evaluation.methods import Method, input_method
 from pipcli.images.dicom_windows import Window
@@ -112,6 +112,24 @@ def test_methods_are_measured_on_every_slice(tmp_path):
     assert abs(noisy.mean("soft")) < 5
     assert told[0].sigma == pytest.approx(49 / 500 * 255)
     assert told[0].weights == {Degradation.NOISE: 1.0}
+
+
+def test_slices_without_figures_are_named_and_the_others_measured(tmp_path):
+    root = folder_of(tmp_path)
+    small = scans.scan(np.full((8, 12), 40, np.int16))
+    scans.save(root / "a" / "small", small)
+
+    def broken(noisy, ailment):
+        raise ImageError("the output is not finite")
+
+    names = ct_files(root)
+    methods = [input_method(), Method("broken", broken, (Degradation.NOISE,))]
+    result = measure_ct(root, names, WINDOW, CtNoise(49.0), methods[:1], lambda name: None, lambda: False)
+    assert result.slices == ("a/IM1", "a/IM2")
+    assert "a/small: is 12×8 pixels, figures need at least 11×11" in result.problems
+    result = measure_ct(root, names, WINDOW, CtNoise(49.0), methods, lambda name: None, lambda: False)
+    assert (result.slices, [len(row.scores) for row in result.rows]) == ((), [0, 0])
+    assert "a/IM1: by broken: the output is not finite" in result.problems
 
 
 def test_strength_is_the_share_of_the_change(tmp_path):

@@ -169,6 +169,16 @@ def test_folders_of_ones_own(tmp_path):
     assert pairs_of(located) == {"1": (None, "1.jpg")}
 
 
+def test_images_of_one_stem_are_told_apart(tmp_path):
+    put(tmp_path / "high", "1.jpg", "1.png", "2.png", "3².png")
+    _, located = own_folder(tmp_path / "high", None)
+    assert [pair.name for pair in located.pairs] == ["1.jpg", "1.png", "2", "3²"]
+    put(tmp_path / "true", "1.png")
+    put(tmp_path / "dark", "1.jpg", "1.png")
+    _, located = own_folder(tmp_path / "true", tmp_path / "dark")
+    assert pairs_of(located) == {"1.jpg": ("1.jpg", "1.png"), "1.png": ("1.png", "1.png")}
+
+
 def test_folders_of_ones_own_that_hold_nothing(tmp_path):
     put(tmp_path / "high", "1.jpg")
     (tmp_path / "empty").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import subprocess
@@ -179,6 +180,25 @@ def test_what_concerns_all_files_stops_the_run(tmp_path, restorer, monkeypatch, 
     # What was under way when it failed may still be written.
     assert 1 <= summary.restored == 3 - summary.unreached
     assert len(list((tmp_path / "out").iterdir())) == summary.restored
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EPERM, errno.EINVAL])
+def test_a_name_that_the_file_system_does_not_take_is_that_files_failure(
+    tmp_path, restorer, monkeypatch, number
+):
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / "in" / name, 10)
+    real = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if Path(target).name == "b.png":
+            raise OSError(number, os.strerror(number))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    summary = run_plan(planned(tmp_path), restorer, DENOISE)
+    assert summary.failures == (f"{tmp_path}/out/b.png: cannot be written: {os.strerror(number)}",)
+    assert (summary.exit_code, summary.restored, summary.unreached) == (3, 2, 0)
 
 
 def test_an_image_the_format_cannot_hold_is_that_files_failure(tmp_path, restorer, monkeypatch):
@@ -479,7 +499,8 @@ def test_a_missing_file_of_a_list_fails_alone(night, tmp_path, restorer, monkeyp
     monkeypatch.chdir(tmp_path)
     plan = plan_batch(named_inputs([], [b"in/a.png", b"in/none.png"]), "listed")
     plan.make_folders()
-    summary = run_plan(plan, restorer, DENOISE)
+    keeping = Keeping(Ledger(), "m1", Existing.RESUME, preserve_times=True)
+    summary = run_plan(plan, restorer, DENOISE, keeping=keeping)
     assert summary.failures == ("in/none.png: cannot be read: No such file or directory",)
     assert (summary.exit_code, level_of(Path("listed/in/a.png"))) == (3, 245)
 

@@ -14,6 +14,7 @@ from PIL import Image as PillowImage
 from standins import contents
 from torch import Tensor, nn
 
+from pipcli.batch import stages
 from pipcli.batch.keeping import Keeping
 from pipcli.batch.ledger import Ledger, read_ledgers
 from pipcli.batch.limits import usual_limits
@@ -228,10 +229,28 @@ def test_an_image_that_needs_more_than_the_limit_is_refused_by_name(tmp_path):
     plan = plan_of(tmp_path / "in", tmp_path / "out")
     summary = run_plan(plan, restorer, DENOISE, memory=2**20)
     assert summary.failures == tuple(
-        f"{tmp_path}/in/{name}: takes about 1 MiB, --max-memory leaves 1 MiB for images"
-        for name in ("large.png", "tiff.tif")
+        f"{tmp_path}/in/{name}: takes about {need} MiB, --max-memory leaves 1 MiB for images"
+        for name, need in (("large.png", 1), ("tiff.tif", 2))  # which is not compressed
     )
     assert run_plan(plan, restorer, DENOISE, memory=2**21).failures == ()
+
+
+def test_what_is_refused_is_not_read_first(tmp_path, monkeypatch):
+    save(tmp_path / "in" / "large.png", 10, (400, 300))
+    with (tmp_path / "in" / "large.png").open("ab") as file:
+        file.truncate(2**30)  # a small picture in a file that is not
+    scans.save(tmp_path / "in" / "slice.dcm", scans.scan(np.pad(scans.phantom(), 200, mode="edge")))
+    monkeypatch.setattr(stages, "read_content", lambda path: pytest.fail("was read"))
+    monkeypatch.setattr(stages, "treat_dicom", lambda *_: pytest.fail("was read"))
+    restorer = Restorer(Counted(), CPU, Precision.FP32)
+    options = DicomOptions("pip-unet", "ab" * 32, None)
+    summary = run_plan(
+        plan_of(tmp_path / "in", tmp_path / "out"), restorer, DENOISE, memory=2**21, dicom=options
+    )
+    assert [failure.split(": ")[1] for failure in summary.failures] == [
+        "takes about 1025 MiB, --max-memory leaves 2 MiB for images",
+        "takes about 7 MiB, --max-memory leaves 2 MiB for images",
+    ]
 
 
 def test_what_is_under_way_is_a_share_of_what_is_free(monkeypatch):

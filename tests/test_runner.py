@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ import torch
 from PIL import Image as PillowImage
 from skimage.metrics import peak_signal_noise_ratio
 
+from pipcli.cli.benchmark_output import write_reports
 from pipcli.degradations import Degradation
 from pipcli.errors import ImageError, UsageError
 from pipcli.evaluation.catalogue import find_dataset
 from pipcli.evaluation.datasets import own_folder
 from pipcli.evaluation.methods import Ailment, Method, input_method, model_method
+from pipcli.evaluation.presenting import section_of
 from pipcli.evaluation.protocols import PROTOCOLS
 from pipcli.evaluation.record import benchmark_record, image_table
 from pipcli.evaluation.runner import Benchmark, run_benchmark
@@ -154,8 +157,26 @@ def test_pairs_of_two_sizes_and_broken_files_are_named_and_left_out(pairs, tmp_p
     result = run_benchmark(Benchmark(dataset, AIRNET), located, [input_method()])
     assert len(result.methods[0].scored) == 1
     assert len(result.problems) == 2
+    assert result.shortfall == "1 of 3 images"
+    section = section_of(result, located, False)
+    assert not section.whole
+    assert section.notes == (f"2 could not be used: {'; '.join(result.problems)}",)
     assert "50×48 and 50×40" in result.problems[0]
     assert "2.png" in result.problems[1]
+
+
+def test_names_that_are_no_utf8_are_measured(tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    try:
+        PillowImage.fromarray(photo(1)).save(folder / os.fsdecode(b"\xff\xb2.png"))
+    except OSError:
+        pytest.skip("the file system here takes UTF-8 alone")
+    dataset, located = own_folder(folder, None)
+    result = run_benchmark(Benchmark(dataset, AIRNET, 25), located, [input_method()])
+    assert len(result.methods[0].scored) == 1
+    write_reports(tmp_path / "out", (), [(result, located)], (), (), lambda line: None)
+    assert "\\udcff" in (tmp_path / "out/report.csv").read_text("utf-8")
 
 
 def test_a_part_of_a_set_is_labelled(clean):

@@ -66,6 +66,13 @@ def change_of(after: np.ndarray, before: np.ndarray, level: float = 40) -> float
     return float(np.median(np.abs(after - before)[scans.phantom() == level]))
 
 
+def test_a_slice_of_more_pixels_than_are_allowed_is_refused(tmp_path, restorer):
+    path = scans.save(tmp_path / "a", scans.scan())
+    job = Job(path, tmp_path / "out", home=tmp_path, relative="a", dicom=True)
+    with pytest.raises(ImageError, match=r"a: .* pixels, the limit is 100"):
+        treat_dicom(job, restorer, DENOISE, 1.0, options(), max_pixels=100)
+
+
 @pytest.mark.parametrize(
     ("window", "width"), [("-200,300", 500), ("abdomen", 399), ("auto", 499), (None, 499), ("full", 4095)]
 )

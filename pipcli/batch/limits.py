@@ -9,12 +9,16 @@ from pathlib import Path
 
 from pipcli.batch.pipeline import Limits
 from pipcli.errors import ImageError
+from pipcli.images.dicom_reading import dicom_size
 from pipcli.images.sizes import size_of
 
 _MOST_UNDER_WAY, _LEAST_UNDER_WAY = 512 * 2**20, 64 * 2**20
 """Bytes that the images under way may take together where nobody says; a single one may take more."""
 _BYTES_A_PIXEL = 12
 """Of an image under way: its pixels and those restored, three channels of two bytes."""
+_STORED, _BYTES_A_FRAME = 4, 28
+"""Of DICOM: a pixel of each frame, as it was stored and as it is to be; and one of the frame being restored,
+in double precision."""
 _BATCHES_TOGETHER = 4
 """From the images of so many batches are those of like size picked, so that few places stay empty."""
 
@@ -46,9 +50,16 @@ def _free_memory() -> int:
 
 def weight_under_way(path: Path, dicom: bool) -> int:
     """About how many bytes a file takes while it is under way."""
-    size = None if dicom else size_of(path)
+    content = file_size(path)
+    if dicom:
+        frames = dicom_size(path, others=True)
+        if frames is None:
+            return content * 4
+        count, *sides = frames
+        return content + math.prod(sides) * (_STORED * count + _BYTES_A_FRAME)
+    size = size_of(path)
     # Of unknown kinds, most that are large on the disk are compressed little.
-    return file_size(path) * 4 if size is None else math.prod(size) * _BYTES_A_PIXEL
+    return content * 4 if size is None else content + math.prod(size) * _BYTES_A_PIXEL
 
 
 def refuse_too_large(name: str, need: int, memory: int | None) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipcli.batch.plan import Job, Plan
 from pipcli.degradations import Degradation
 from pipcli.errors import ImageError, PipcliError, UsageError
-from pipcli.images import Image
+from pipcli.images import MAX_PIXELS, Image
 from pipcli.images.dicom import DicomImage, LeftAlone
 from pipcli.images.dicom_reading import read_dicom, series_of
 from pipcli.images.dicom_windows import AUTO, USUAL, Window, WindowChoice, percentile_window
@@ -95,8 +95,12 @@ def treat_dicom(
     strength: float,
     options: DicomOptions,
     on_redo: Callable[[Redo], None] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Treatment:
     """Restore the file of a job, or leave it alone; writes nothing.
+
+    Args:
+        max_pixels: refuse files with more, all frames counted.
 
     Raises:
         ImageError: it should be restored and cannot be; holds nothing of the patient.
@@ -104,7 +108,7 @@ def treat_dicom(
     """
     name = shown(job.source)
     try:
-        return _treat(job, restorer, choice, strength, options, on_redo)
+        return _treat(job, restorer, choice, strength, options, on_redo, max_pixels)
     except (PipcliError, MemoryError):
         raise
     except Exception as error:  # the words of any other error may quote a value
@@ -179,9 +183,11 @@ def _treat(
     strength: float,
     options: DicomOptions,
     on_redo: Callable[[Redo], None] | None,
+    max_pixels: int,
 ) -> Treatment:
     wanted = options.window
-    image = read_dicom(job.source, others=wanted is not None and not wanted.in_hounsfield)
+    others = wanted is not None and not wanted.in_hounsfield
+    image = read_dicom(job.source, others=others, max_pixels=max_pixels)
     if isinstance(image, LeftAlone):
         copied = options.copy_others and image.copyable
         return Treatment(_content(job.source) if copied else None, left_alone=image.reason)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipcli.batch.keeping import Existing, Keeping
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 DIVIDED = "in tiles, of which this model's blocks see one at a time: with a larger --tile it sees more"
 """The warning of an image that :meth:`pipcli.inference.engine.Restorer.divides`."""
+
+_OF_ONE_FILE = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EPERM, errno.EISDIR})
+"""What a file system says of a name that it does not take, or of a file that nobody may replace."""
 
 
 @dataclass
@@ -135,29 +140,35 @@ class Stages:
     def load(self, job: Job) -> Work:
         """Read and decode a file, unless its output is there."""
         work = Work(job)
-        keeping = self.keeping
         with work.stage():
             if self._skipped(job):
                 work.kept = True
                 return work
-            if keeping is not None and keeping.preserve_times:
-                status = job.source.stat()
-                work.times = status.st_atime_ns, status.st_mtime_ns
-            if job.dicom:
+            name = shown(job.source)
+            need = 0 if self.memory is None else weight_under_way(job.source, job.dicom)
+            if job.dicom or need > (self.memory or 0):
                 work.sha256 = hash_file(job.source)
                 self._look_back(work)
+                if not work.kept:
+                    refuse_too_large(name, need, self.memory)
+                    self._keep_times(work)
                 return work
             content = read_content(job.source)
             work.sha256 = hash_bytes(content)
             self._look_back(work)
             if not work.kept:
-                name = shown(job.source)
-                refuse_too_large(name, weight_under_way(job.source, dicom=False), self.memory)
+                self._keep_times(work)
                 work.image = decode_image(content, name, max_pixels=self.max_pixels)
                 refuse_too_large(name, 2 * work.image.pixels.nbytes, self.memory)
                 work.warnings.extend(work.image.metadata.notes)
                 work.content = content
         return work
+
+    def _keep_times(self, work: Work) -> None:
+        """Those of the source, for its output, where they are asked for."""
+        if self.keeping is not None and self.keeping.preserve_times:
+            status = work.job.source.stat()
+            work.times = status.st_atime_ns, status.st_mtime_ns
 
     def compute(self, works: Sequence[Work]) -> None:
         """Restore what was loaded; of DICOM, all but the writing."""
@@ -239,7 +250,15 @@ class Stages:
 
         def attempt(restorer: Restorer) -> Treatment:
             work.redone.clear()
-            return treat_dicom(work.job, restorer, self.choice, self.strength, options, work.redone.append)
+            return treat_dicom(
+                work.job,
+                restorer,
+                self.choice,
+                self.strength,
+                options,
+                work.redone.append,
+                self.max_pixels,
+            )
 
         # Slices are restored one after another: a batch would be copies of one.
         alone, side = self.restorer.reshaped(batch=1), self.restorer.tiling.tile
@@ -268,7 +287,7 @@ class Stages:
                 self._note(work, None if data is None else hash_bytes(data))
                 stays = job.in_place and work.image is None
                 if data is not None and not stays:
-                    write_bytes(job.target, data, work.times)
+                    _write(job.target, data, work.times)
                 if self.on_pictures is not None and work.original is not None and work.image is not None:
                     # The file is right and in its place, whatever becomes of its picture.
                     with suppress(Exception):
@@ -342,3 +361,18 @@ class Stages:
             decision=work.decision,
         )
         self.keeping.ledger.add(job.home, entry)
+
+
+def _write(target: Path, data: bytes, times: tuple[int, int] | None) -> None:
+    """Write a file's output, where a refusal that concerns this file alone is no reason to stop.
+
+    Raises:
+        ImageError: the file system does not take this name, or lets this file not be replaced.
+        OutputError: it takes nothing.
+    """
+    try:
+        write_bytes(target, data, times)
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OF_ONE_FILE:
+            raise ImageError(str(error)) from error
+        raise

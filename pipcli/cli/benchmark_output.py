@@ -247,5 +247,5 @@ def write_reports(
         "report.html": benchmark_page(report),
     }
     for name, text in texts.items():
-        write_bytes(folder / name, text.encode())
+        write_bytes(folder / name, text.encode("utf-8", "backslashreplace"))
     say(f"report: {', '.join(str(folder / name) for name in texts)}")

@@ -153,7 +153,8 @@ def map_folder(
 ) -> tuple[PromptMap | None, tuple[str, ...]]:
     """The prompts of a folder's images, and why some could not be read; None where none could.
 
-    Images that are neither in a folder of a degradation's name nor found to have one are left out.
+    Images that are neither in a folder of a degradation's name nor found to have one are left out, and those
+    of degradations that the model does not know.
 
     Raises:
         UsageError: there are too few images, or the model has no prompts.
@@ -174,7 +175,7 @@ def map_folder(
     vectors: list[list[NDArray[np.float32]]] = []
     opinions: dict[Degradation, Counter[str]] = {kind: Counter() for kind in restorer.degradations}
     failures: list[str] = []
-    clean = 0
+    clean = unknown = 0
     hidden = not sys.stderr.isatty()
     for path in tqdm(paths, unit="file", file=sys.stderr, disable=hidden, leave=False):
         try:
@@ -183,6 +184,9 @@ def map_folder(
             kind = degradation_of_folder(folder, path) or next(iter(present), None)
             if kind is None:
                 clean += 1
+                continue
+            if kind not in restorer.degradations:
+                unknown += 1
                 continue
             vectors.append(universal_prompts(restorer, image, kind))
         except ImageError as error:
@@ -194,6 +198,8 @@ def map_folder(
         opinions[kind][" and ".join(map(str, present)) or CLEAN] += 1
     if clean:
         say(f"left out: {clean} of {len(paths)} images, which the classifier takes for clean")
+    if unknown:
+        say(f"left out: {unknown} of {len(paths)} images, whose degradation the model was not trained for")
     if failures and not names:
         return None, tuple(failures)
     if len(names) < FEWEST:
@@ -207,7 +213,12 @@ def map_folder(
         scale = "full resolution" if level.index == 0 else f"1/{2**level.index} of the resolution"
         title = f"Skip at {scale}: prompts of {level.channels}×{level.size}×{level.size}"
         drawn.append(PromptLevel(title, points, shares, angles[index]))
-    counts = (f"{len(names)} in the map", f"{clean} clean left out", f"{len(failures)} failed")
+    counts = (
+        f"{len(names)} in the map",
+        f"{clean} clean left out",
+        *((f"{unknown} of other degradations left out",) if unknown else ()),
+        f"{len(failures)} failed",
+    )
     prompts = PromptMap(
         f"Prompts by degradation: {shown(folder)}",
         (*facts, ("images", ", ".join(counts))),

@@ -42,7 +42,7 @@ DeviceOption = Annotated[
     DeviceName, typer.Option(help="Where to compute; auto is the first there of cuda, mps, cpu.")
 ]
 PrecisionOption = Annotated[
-    PrecisionName, typer.Option(help="auto is the fastest that stays within 50 dB of fp32 there.")
+    PrecisionName, typer.Option(help="auto is the fastest that the device is made for.")
 ]
 EngineOption = Annotated[
     EngineName,

@@ -6,7 +6,6 @@ method is charged with. All methods work on one window, as :mod:`pipcli.inferenc
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from pipcli.degradations import Degradation
 from pipcli.errors import ImageError, UsageError
 from pipcli.evaluation.jumps import SliceMeans, even_regions, jump, region_means
 from pipcli.evaluation.methods import INPUT, Ailment, Method
+from pipcli.evaluation.seeds import seed_of_name
 from pipcli.evaluation.statistics import mean
 from pipcli.images import find_images
 from pipcli.images.dicom import DicomImage, LeftAlone
@@ -39,6 +39,9 @@ TISSUES: Mapping[str, tuple[float, float]] = {
     "bone": (200.0, 2000.0),
 }
 """Tissue → from and to how many HU the mean of 3×3 clean pixels lies in it."""
+
+_SHORTEST = 11
+"""Pixels a side that SSIM's window needs."""
 
 _LEAD = 64
 """Pixels after which such noise has forgotten where it began."""
@@ -68,7 +71,7 @@ class CtNoise:
 
     def draw(self, shape: tuple[int, int], name: str) -> Values:
         """H×W of noise; its seed comes from the slice's name, so that it is the same at every call."""
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        seed = seed_of_name(name)
         # numpy promises that the legacy generator's stream never changes.
         random = np.random.RandomState(seed)
         noise: Values
@@ -158,6 +161,11 @@ class _Measured:
     means: list[SliceMeans] = field(default_factory=list)
     seconds: float = 0.0
 
+    def add(self, seconds: float, scores: CtScores, means: SliceMeans) -> None:
+        self.seconds += seconds
+        self.scores.append(scores)
+        self.means.append(means)
+
 
 def ct_files(folder: Path) -> tuple[Path, ...]:
     """The DICOM files in a folder and below, by content, relative to it.
@@ -203,14 +211,15 @@ def measure_ct(
             break
         try:
             image = read_dicom(folder / name)
-        except ImageError as error:
-            problems.append(str(error))
-        else:
             if isinstance(image, LeftAlone):
                 left_alone += 1
             else:
-                _measure_slice(image, name.as_posix(), window, noise, methods, measured, strength)
+                found = _measure_slice(image, name.as_posix(), window, noise, methods, strength)
+                for method, one in found.items():
+                    measured[method].add(*one)
                 slices.append(name.as_posix())
+        except ImageError as error:
+            problems.append(str(error))
         advance(name.name)
     rows = tuple(
         CtRow(name, tuple(each.scores), each.seconds / max(1, len(each.scores)), jump(each.means))
@@ -225,15 +234,23 @@ def _measure_slice(
     window: Window,
     noise: CtNoise,
     methods: Sequence[Method],
-    measured: Mapping[str, _Measured],
     strength: float,
-) -> None:
+) -> dict[str, tuple[float, CtScores, SliceMeans]]:
+    """Seconds, scores and means of each method; all of them or none.
+
+    Raises:
+        ImageError: the slice is too small, or a method's output is not finite.
+    """
     clean, padded = image.values(0), image.padded(0)
+    if min(clean.shape) < _SHORTEST:
+        sides = "×".join(map(str, reversed(clean.shape)))
+        raise ImageError(f"{name}: is {sides} pixels, figures need at least {_SHORTEST}×{_SHORTEST}")
     noisy = np.where(padded, clean, np.rint(clean + noise.draw((clean.shape[0], clean.shape[1]), name)))
     inside = ~padded & (clean > window.low) & (clean < window.high)
     even = even_regions(_mean_of_nine(clean), inside)
     series, z = str(image.dataset.SeriesInstanceUID), _height(image)
     ailment = Ailment({Degradation.NOISE: 1.0}, noise.sigma / window.width * 255)
+    found = {}
     for method in methods:
 
         def denoise(shown: NDArray[np.float32], method: Method = method) -> NDArray[np.float32]:
@@ -242,11 +259,14 @@ def _measure_slice(
         start = time.perf_counter()
         restored = noisy
         if method.name != INPUT:
-            restored = restore_values(noisy, padded, window, denoise, strength=strength)
-        each = measured[method.name]
-        each.seconds += time.perf_counter() - start
-        each.scores.append(score_ct(clean, restored, padded, window))
-        each.means.append(SliceMeans(series, z, even, region_means(restored - clean)))
+            try:
+                restored = restore_values(noisy, padded, window, denoise, strength=strength)
+            except ImageError as error:
+                raise ImageError(f"{name}: by {method.name}: {error}") from error
+        seconds = time.perf_counter() - start
+        means = SliceMeans(series, z, even, region_means(restored - clean))
+        found[method.name] = seconds, score_ct(clean, restored, padded, window), means
+    return found
 
 
 def _height(image: DicomImage) -> float:
@@ -258,7 +278,9 @@ def _height(image: DicomImage) -> float:
 
 
 def score_ct(clean: Values, restored: Values, padded: NDArray[np.bool_], window: Window) -> CtScores:
-    """Compare a slice with the clean one, both H×W in HU; padding does not count.
+    """Compare a slice with the clean one, both H×W in HU.
+
+    Padding counts in no figure but PSNR and SSIM, which are over all pixels.
 
     Raises:
         ValueError: shapes differ, or a side is shorter than 11.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipcli.degradations import Degradation
@@ -181,7 +182,7 @@ def read_layout(base: Path, layout: Layout) -> Located | None:
     if layout.degraded is None:
         if not clean:
             return None
-        return Located(base, tuple(Pair(_joined(key), path, None) for key, _, path in clean))
+        return Located(base, _named_apart([Pair(_joined(key), path, None) for key, _, path in clean]))
     degraded = list(_keyed(base, layout.degraded, layout.degraded_key))
     if not clean or not degraded:
         return None
@@ -233,7 +234,20 @@ def _paired(
         else:
             problems.append(f"{path}: has no true image")
     problems.extend(f"{path}: has no input" for key, path in truths.items() if key not in partnered)
-    return Located(base, tuple(pairs), tuple(problems))
+    return Located(base, _named_apart(pairs), tuple(problems))
+
+
+def _named_apart(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """The pairs, those of one name, such as a.png and a.jpg, with the suffixes of their inputs."""
+    counts = Counter(pair.name for pair in pairs)
+
+    def named(pair: Pair) -> Pair:
+        source = pair.degraded or pair.clean
+        if counts[pair.name] == 1 or not isinstance(source, Path):
+            return pair
+        return replace(pair, name=f"{pair.name}{source.suffix}")
+
+    return tuple(map(named, pairs))
 
 
 def _joined(name: _Key) -> str:
@@ -259,4 +273,4 @@ def _keyed(base: Path, folder: str, pattern: str) -> Iterator[tuple[_Key, _Key, 
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """Sorts img2 before img10: runs of digits count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text) if part]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text) if part]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 
@@ -11,6 +9,7 @@ from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.evaluation.protocols import check_sigma
 from pipcli.evaluation.reading import Pixels
+from pipcli.evaluation.seeds import seed_of_name
 from pipcli.synthesis import SynthesisRanges, degrade
 
 
@@ -57,7 +56,7 @@ def degrade_pixels(clean: Pixels, kinds: tuple[Degradation, ...], name: str) -> 
     pixels = np.repeat(clean, 3, axis=2) if clean.shape[2] == 1 else clean
     image = torch.from_numpy(pixels.astype(np.float32) / np.float32(255)).permute(2, 0, 1)[None]
     for kind in kinds:
-        seed = int.from_bytes(hashlib.sha256(f"{kind}:{name}".encode()).digest()[:6], "big")
+        seed = seed_of_name(f"{kind}:{name}", size=6)
         image = degrade(image, kind, SynthesisRanges(), torch.Generator().manual_seed(seed)).clamp(0, 1)
     stored: Pixels = np.rint(image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     return stored

@@ -28,6 +28,8 @@ CROP = 256
 """Largest side of what a case shows, in pixels."""
 ERROR_SCALE = 0.2
 """Difference that an error map shows as white."""
+_MOST_PROBLEMS = 5
+"""Files that are named where some could not be used."""
 
 
 def section_of(result: BenchmarkResult, located: Located, with_cases: bool) -> Section:
@@ -44,12 +46,20 @@ def section_of(result: BenchmarkResult, located: Located, with_cases: bool) -> S
         protocol=benchmark.protocol.name,
         extent=result.shortfall or f"{result.measured} images",
         whole=not result.shortfall,
-        notes=(benchmark.dataset.note,) if benchmark.dataset.note else (),
+        notes=_notes(result),
         input_hash=result.input_hash,
         lines=table_lines(result),
         series=_series(result),
         cases=tuple(_cases(result, located)) if with_cases else (),
     )
+
+
+def _notes(result: BenchmarkResult) -> tuple[str, ...]:
+    note, problems = result.benchmark.dataset.note, result.problems
+    unused = f"{len(problems)} could not be used: {'; '.join(problems[:_MOST_PROBLEMS])}" if problems else ""
+    if len(problems) > _MOST_PROBLEMS:
+        unused += "; the others are in report.json"
+    return tuple(text for text in (note, unused) if text)
 
 
 def missing_section(benchmark: Benchmark) -> Section:

@@ -18,7 +18,6 @@ No border is cropped, and a set's figure is the mean over its images.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from pipcli.errors import UsageError
 from pipcli.evaluation.reading import Pixels
+from pipcli.evaluation.seeds import seed_of_name
 from pipcli.metrics import luma_bt601, psnr, ssim_3d, ssim_gaussian, ssim_uniform
 
 Float32 = NDArray[np.float32]
@@ -145,7 +145,7 @@ def truncated_noise(image: Pixels, sigma: float, name: str) -> Float32:
     AirNet's code seeds once and draws in the order of the directory, so that its noise cannot be had again.
     Here each image has its own seed, from its name; the level of the noise is not in it.
     """
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    seed = seed_of_name(name)
     # numpy promises that the legacy generator's stream never changes; its newer ones may.
     noise = np.random.RandomState(seed).standard_normal(image.shape)
     stored = np.clip(image + sigma * noise, 0, 255).astype(np.uint8)

@@ -170,7 +170,7 @@ class BenchmarkResult:
     Attributes:
         benchmark: which.
         found: how many inputs of the set are on this machine.
-        measured: how many of them were asked for.
+        measured: how many of them were asked for and could be used.
         problems: one line for each file that could not be used at all.
         altered: names of the images whose pixels are not those of the set as it was published.
         input_hash: sha256 over the inputs in order, as the methods got them (float32), in hexadecimal.
@@ -240,7 +240,6 @@ def run_benchmark(
     for pair in pairs:
         if stopping is not None and stopping():
             break
-        measured += 1
         try:
             files = read_files(pair)
             if is_known(benchmark.dataset, pair.name, tuple(map(pixel_digest, files))) is False:
@@ -249,6 +248,7 @@ def run_benchmark(
         except ImageError as error:
             problems.append(str(error))
         else:
+            measured += 1
             digest.update(np.ascontiguousarray(degraded).tobytes())
             for method in methods:
                 if refusals[method.name] is None:

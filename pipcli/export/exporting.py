@@ -183,7 +183,7 @@ def _write_classifier(
 ) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
     """Write the file and give what runs it."""
     if export.format is Format.SAFETENSORS:
-        save_weights(model, path, record["training"])
+        save_weights(model, path, record["training"], DTYPES[export.precision])
         copied = load_classifier_weights(path)
         return lambda tensors: copied(*tensors)
     with _failing_as_one(export):

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,8 @@ from pipcli.images.naming import shown
 
 TEMPORARY_PREFIX = ".pipcli-"
 TEMPORARY_SUFFIX = ".tmp"
+_ABANDONED = 24 * 3600
+"""Seconds after which a temporary file counts as left behind where no lock can tell."""
 _OF_USERS = "user."
 """What the names of attributes begin with that users give their files; the others are the system's."""
 
@@ -37,14 +40,9 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, times: tuple[int, int
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Not the target's own name: that may already have all the 255 bytes that a name can have.
-        temporary = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        # Not tempfile.mkstemp: its files are for the owner only, these are to follow the umask.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        file = os.fdopen(os.open(temporary, flags, 0o666), "wb")
+        file, temporary = _new_temporary(target.parent)
         try:
             with file:
-                _lock(file.fileno())
                 _fill(file, temporary, data, target, times)
                 if os.name != "nt":  # there an open file cannot be renamed
                     os.replace(temporary, target)
@@ -64,6 +62,8 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, times: tuple[int, int
 def remove_temporaries(folder: str | os.PathLike[str]) -> int:
     """Remove what killed processes left of `write_bytes` in a folder; those being written now stay.
 
+    One that belongs to somebody else, and cannot be removed, stays too.
+
     Returns:
         how many were removed.
 
@@ -76,8 +76,8 @@ def remove_temporaries(folder: str | os.PathLike[str]) -> int:
             names = [entry.name for entry in listing if is_temporary(entry.name)]
         for name in names:
             path = Path(folder) / name
-            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-                if _lock(file.fileno()):
+            with contextlib.suppress(FileNotFoundError, PermissionError), open(path, "rb") as file:
+                if _is_left(file):
                     path.unlink()
                     removed += 1
     except OSError as error:
@@ -121,8 +121,35 @@ def _fill(file: BinaryIO, path: Path, data: bytes, target: Path, times: tuple[in
     os.fsync(file.fileno())
 
 
-def _lock(descriptor: int) -> bool:
-    """Hold a file until it is closed or the process ends; False where another process holds it."""
+def _new_temporary(folder: Path) -> tuple[BinaryIO, Path]:
+    """A new file in a folder, held by this process, and its path."""
+    # Not tempfile.mkstemp: its files are for the owner only, these are to follow the umask.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        # Not the target's own name: that may already have all the 255 bytes that a name can have.
+        path = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        file = os.fdopen(os.open(path, flags, 0o666), "wb")
+        # Between the two calls another process may have come to tidy: what it holds or has removed is lost.
+        if _lock(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink:
+            return file, path
+        file.close()
+        path.unlink(missing_ok=True)
+
+
+def _is_left(file: BinaryIO) -> bool:
+    """Whether nobody writes to a temporary file any more."""
+    held = _lock(file.fileno())
+    if held is None:
+        return time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED
+    return held
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Hold a file until it is closed or the process ends.
+
+    Returns:
+        False where another process holds it, None where the mount knows no locks.
+    """
     if os.name == "nt":
         return True  # Windows refuses to remove a file that is open
     import fcntl
@@ -130,8 +157,7 @@ def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Some mounts know no locks; then nobody holds any.
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
     return True
 
 

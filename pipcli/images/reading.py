@@ -49,7 +49,10 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
                 raise ImageError(f"{name}: is no regular file")
             head = file.read(_HEAD)
             # A file of no known format may be of any size: it is not read further.
-            return head + file.read() if format_of_content(head) else head
+            if format_of_content(head) is None:
+                return head
+            file.seek(0)
+            return file.read()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(f"{name}: cannot be read: {reason}") from error

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _FAINT = "#77777d"
 _PANEL = 3.4
 """Width of a picture in inches."""
+_TALLEST = 4.0
+"""Height of a picture by its width, at most: what is narrower than that stays narrower than its place."""
 _DPI = 150
 
 
@@ -24,7 +26,8 @@ def image_figure(explanation: ImageExplanation) -> bytes:
 
     rows = explanation.rows()
     columns = len(rows[0][1])
-    heights = [_PANEL * views[0].pixels.shape[0] / views[0].pixels.shape[1] for _, views in rows]
+    shapes = [views[0].pixels.shape for _, views in rows]
+    heights = [_PANEL * min(shape[0] / shape[1], _TALLEST) for shape in shapes]
     bars = 0.32 * len(explanation.beliefs)
     figure = Figure(
         figsize=(columns * _PANEL, sum(heights) + 0.4 * len(rows) + bars + 1.3), layout="constrained"
