@@ -69,6 +69,14 @@ def test_a_file_does_what_the_classifier_does(weights, tmp_path, format_):
         }
 
 
+def test_weights_of_full_precision_stay_so(model, tmp_path):
+    save_weights(model, tmp_path / "full.safetensors", {}, torch.float32)
+    path = tmp_path / "out.safetensors"
+    export_model(Export(str(tmp_path / "full.safetensors"), path, Format.SAFETENSORS, classifier=True))
+    for name, value in load_classifier_weights(path).state_dict().items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=0, msg=name)
+
+
 def test_a_channel_without_spread_counts_the_same_in_onnx(model, tmp_path):
     """The exporter takes small numbers that are added for zero; the floor of the root must not be one."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
