@@ -28,6 +28,12 @@ def written(array: np.ndarray, **options: object) -> bytes:
     return out.getvalue()
 
 
+def tags_of(data: bytes, page: int = 0) -> dict[int, object]:
+    """Number of a tag → its value."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        return {tag.code: np.asarray(tag.value).tolist() for tag in file.pages[page].tags}
+
+
 def patched(data: bytes, code: int, value: int) -> bytes:
     """The little-endian file with the value of a tag of its first page replaced."""
     folder = struct.unpack_from("<I", data, 4)[0]
@@ -119,6 +125,211 @@ def test_orientation_is_applied_once(orientation):
     with PillowImage.open(io.BytesIO(encode_image(image))) as again:
         assert again.getexif().get(0x0112, 1) == 1
         np.testing.assert_array_equal(np.asarray(again), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("resolution", "unit", "dpi"),
+    [
+        ((9.2, 4.6), "none", None),
+        ((2, 1), "none", None),
+        ((100_000, 50_000), "centimeter", None),
+        ((4_000_000_000, 70_000), "inch", None),
+        ((300, 150), "inch", (300, 150)),
+        ((1000 / 3, 250), "centimeter", (2540 / 3, 635)),
+        ((20, 10), "millimeter", None),
+        ((0, 3), "inch", None),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_the_resolution_is_written_back_as_it_is(resolution, unit, dpi, orientation):
+    source = written(
+        smooth("uint8", 1)[:, :, 0], photometric="minisblack", resolution=resolution, resolutionunit=unit,
+        extratags=[(274, 3, 1, orientation, True)],
+    )  # fmt: skip
+    image = decode_image(source, "x.tif")
+    turned = slice(None, None, -1 if orientation == 6 else 1)
+    assert image.metadata.dpi == (None if dpi is None else pytest.approx(dpi[turned]))
+    before, after = tags_of(source), tags_of(encode_image(image))
+    assert [after[282], after[283]] == [before[282], before[283]][turned]
+    assert after[296] == before[296]
+
+
+def test_the_scale_of_imagej_stays_with_its_unit():
+    out = io.BytesIO()
+    tifffile.imwrite(
+        out, smooth("uint8", 1)[:, :, 0], imagej=True, resolution=(9.2, 9.2), metadata={"unit": "um"}
+    )
+    again = encode_image(decode_image(out.getvalue(), "x.tif"))
+    with tifffile.TiffFile(io.BytesIO(again)) as file:
+        assert file.is_imagej
+        assert file.imagej_metadata["unit"] == "um"
+        assert file.pages[0].resolution == pytest.approx((9.2, 9.2))
+        assert file.pages[0].resolutionunit == 1
+
+
+@pytest.mark.parametrize("kind", [2, 4, 5, 10, 11])
+def test_a_resolution_that_is_none_is_left_out(kind):
+    values = {2: "300 ", 4: 300, 5: (300, 0), 10: (-300, 1), 11: (300.0, 1.0)}[kind]
+    spare = written(
+        smooth("uint8", 1)[:, :, 0],
+        photometric="minisblack",
+        extratags=[(60000, kind, 2 if kind == 11 else 1, values, True)],
+    )
+    source = bytearray(spare)
+    folder = struct.unpack_from("<I", spare, 4)[0]
+    for index in range(struct.unpack_from("<H", spare, folder)[0]):
+        at = folder + 2 + 12 * index
+        code = struct.unpack_from("<H", spare, at)[0]
+        struct.pack_into("<H", source, at, {282: 60001, 60000: 282}.get(code, code))
+    image = decode_image(bytes(source), "x.tif")
+    assert image.metadata.tiff.resolution is None
+    assert tags_of(encode_image(image))[282] == [1, 1]
+
+
+def stack(kind: str, dtype: str = "uint16") -> tuple[bytes, np.ndarray]:
+    """Five planes under one page, as programs write them."""
+    planes = np.stack([smooth(dtype, 1)[:, :, 0] + np.uint8(number) for number in range(5)])
+    out = io.BytesIO()
+    options: dict[str, object] = {"photometric": "minisblack", "truncate": True}
+    if kind == "imagej":
+        options = {"imagej": True, "truncate": True, "metadata": {"axes": "ZYX"}}
+    elif kind == "stk":  # its own tag tells the number of planes, a pair of fractions for each
+        options["extratags"] = [(33629, 5, 5, (1, 2) * 5, True)]
+    tifffile.imwrite(out, planes, **options)
+    data = out.getvalue()
+    if kind == "stk":
+        data = data.replace(b'{"shape"', b'{"ehape"')
+    if kind == "old":
+        data = data.replace(b'{"shape": [5, 40, 56], "truncated": true}', b"shape=(5,40,56)".ljust(41, b"\0"))
+    return data, planes
+
+
+@pytest.mark.parametrize("kind", ["tifffile", "old", "imagej", "stk"])
+def test_planes_without_pages_of_their_own_are_refused(kind):
+    data, planes = stack(kind)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        assert len(file.pages) == 1
+    with pytest.raises(ImageError, match=r"^x\.tif: is a TIFF of 5 planes under one page, the limit is 1$"):
+        decode_image(data, "x.tif")
+    # What follows the first plane is gone: what the description says is left over.
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        end = page.dataoffsets[0] + page.nbytes
+    np.testing.assert_array_equal(decode_image(data[:end], "x.tif").pixels[:, :, 0], planes[0])
+
+
+@pytest.mark.parametrize("imagej", [False, True])
+def test_planes_with_pages_of_their_own_are_pages(imagej):
+    planes = np.stack([smooth("uint8", 1)[:, :, 0] + np.uint8(number) for number in range(5)])
+    out = io.BytesIO()
+    options = {"imagej": True} if imagej else {"photometric": "minisblack"}
+    tifffile.imwrite(out, planes, **options)
+    image = decode_image(out.getvalue(), "x.tif")
+    assert len(image.further) == 4
+    again = decode_image(encode_image(image), "x.tif")
+    for page, plane in zip((again, *again.further), planes, strict=True):
+        np.testing.assert_array_equal(page.pixels[:, :, 0], plane)
+
+
+def test_one_stack_among_pages_is_named():
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as file:
+        file.write(np.zeros((3, 40, 56), np.uint8), photometric="minisblack", truncate=True)
+        file.write(smooth("uint8", 3), photometric="rgb", metadata=None)
+    with pytest.raises(ImageError, match="page 1 of 2: is a TIFF of 3 planes under one page, the limit is 1"):
+        decode_image(out.getvalue(), "x.tif")
+
+
+CURVES = tuple(int((i / 255) ** 1.8 * 65535) for i in range(256)) * 3
+DOCUMENT = [
+    (269, 2, 0, "scan 17 of a ledger", True),
+    (285, 2, 0, "a page", True),
+    (297, 3, 2, (0, 3), True),
+    (301, 3, 768, CURVES, True),
+    (318, 5, 2, (3127, 10000, 3290, 10000), True),
+    (319, 5, 6, (64, 100, 33, 100, 21, 100, 71, 100, 15, 100, 6, 100), True),
+]
+
+
+def test_tags_of_documents_and_colours_stay():
+    source = written(smooth("uint8", 3), photometric="rgb", extratags=DOCUMENT)
+    image = decode_image(source, "x.tif")
+    assert image.metadata.notes == ()
+    before, after = tags_of(source), tags_of(encode_image(image))
+    for code, *_ in DOCUMENT:
+        assert after[code] == before[code], code
+    assert (
+        tags_of(encode_image(image, wishes=Wishes(quality=80)))[301] == np.reshape(CURVES, (3, 256)).tolist()
+    )
+    assert 301 not in tags_of(encode_image(image, wishes=Wishes(bits=16)))
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "lost"),
+    [
+        (smooth("uint16", 3), {"photometric": "rgb"}, "301"),
+        (smooth("uint8", 1)[:, :, 0], {"photometric": "miniswhite"}, "301"),
+        (smooth("float32", 3), {"photometric": "rgb"}, "301"),
+        (smooth("uint8", 1)[:, :, 0] // 16, {"photometric": "minisblack", "bitspersample": 4}, "301"),
+        (smooth("uint8", 4), {"photometric": "separated"}, "301, 318, 319"),
+    ],
+)
+def test_curves_and_primaries_that_are_no_longer_right_are_left_out_and_said(array, options, lost):
+    image = decode_image(written(array, extratags=DOCUMENT, **options), "x.tif")
+    assert image.metadata.notes[-1] == f"tags left out, unknown or no longer right: {lost}"
+    after = tags_of(encode_image(image))
+    assert not after.keys() & {int(code) for code in lost.split(", ")}
+    assert after[269] == "scan 17 of a ledger"
+
+
+def test_unknown_tags_are_named_once_for_all_pages():
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as file:
+        for codes in ((65000, 34682), (65000, 60001), ()):
+            tags = [(code, 2, 0, "private", True) for code in codes]
+            file.write(smooth("uint8", 3), photometric="rgb", metadata=None, extratags=tags)
+    image = decode_image(out.getvalue(), "x.tif")
+    assert image.metadata.notes == ("tags left out, unknown or no longer right: 34682, 60001, 65000",)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "jpeg", "zlib"])
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"predictor": True}], ids=str)
+def test_tags_of_the_storage_are_not_missed(compression, options):
+    if "predictor" in options and compression not in ("lzw", "zlib"):
+        options = {}
+    source = written(smooth("uint8", 3), photometric="rgb", compression=compression, **options)
+    assert decode_image(source, "x.tif").metadata.notes == ()
+
+
+def test_what_pillow_writes_is_not_missed():
+    picture = PillowImage.fromarray(smooth("uint8", 3))
+    for mode in ("1", "L", "RGB", "RGBA"):
+        for compression in ("raw", "group4", "tiff_lzw", "jpeg"):
+            if (compression == "group4") == (mode == "1") and (mode, compression) != ("RGBA", "jpeg"):
+                out = io.BytesIO()
+                picture.convert(mode).save(out, "TIFF", compression=compression, dpi=(300, 300))
+                assert not any(
+                    "tags" in note for note in decode_image(out.getvalue(), "x.tif").metadata.notes
+                )
+
+
+@pytest.mark.parametrize(
+    ("number", "named"),
+    [
+        (9, r"JBIG_BW \(9\)"),
+        (32809, r"THUNDERSCAN \(32809\)"),
+        (34676, r"SGILOG \(34676\)"),
+        (48124, r"JETRAW \(48124\)"),
+        (65000, r"EER_V0 \(65000\)"),
+        (12345, "12345"),
+    ],
+)
+def test_compressions_that_nothing_decodes_are_named(number, named):
+    data = patched(written(smooth("uint8", 3), photometric="rgb"), 259, number)
+    with pytest.raises(
+        ImageError, match=f"^x.tif: is a TIFF of compression {named}, which is not supported$"
+    ):
+        decode_image(data, "x.tif")
 
 
 def test_metadata_survives():

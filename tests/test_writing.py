@@ -11,6 +11,7 @@ from PIL import Image as PillowImage
 from pipcli.errors import ImageError, OutputError, UsageError
 from pipcli.images import Image, Metadata, Wishes, decode_image, encode_image, read_image, write_image
 from pipcli.images.colour import profile_of
+from pipcli.images.image import TiffCoding
 
 RED = Image(np.full((8, 8, 3), (200, 10, 10), np.uint8))
 
@@ -133,6 +134,17 @@ def test_a_lossy_jpeg_2000_with_transparency_says_that_it_is_not(tmp_path):
     assert notes == ("JPEG 2000 with transparency is written without loss",)
     assert write_image(Image(RED.pixels, alpha), tmp_path / "x.jp2") == ()
     assert write_image(RED, tmp_path / "x.jp2", Wishes(quality=50)) == ()
+
+
+def test_no_data_and_georeference_that_a_file_cannot_hold_are_said_to_be_lost(tmp_path):
+    place = (33550).to_bytes(2, "big") + bytes([12]) + (3).to_bytes(8, "big")
+    tiff = TiffCoding(nodata=np.uint16(0))
+    metadata = Metadata("TIFF", tiff=tiff, blocks=((place, bytes(24)),))
+    image = Image(ramp("uint16").pixels, metadata=metadata)
+    lost = "the value that means no data is lost"
+    assert write_image(image, tmp_path / "x.png") == ("PNG does not hold georeference, left out", lost)
+    assert write_image(image, tmp_path / "x.tif", Wishes(bits=8)) == (lost,)
+    assert write_image(image, tmp_path / "x.tif", Wishes(bits=32)) == ()
 
 
 def test_floats_on_another_scale_become_whole_numbers_on_it():

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from pipcli.errors import ImageError
 from pipcli.images.colour import Colours, MatrixColours, colours_of
+from pipcli.images.nodata import Number, kept_off, nodata_in
 from pipcli.images.transparency import filled
 
 Array = NDArray[Any]
+Resolution = tuple[tuple[int, int], tuple[int, int]]
+"""Pixels a unit of length, horizontal and vertical, each as the two whole numbers of a fraction."""
 
 _PEAKS = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """Stored type → the stored value that means 1.0."""
@@ -75,6 +78,11 @@ class TiffCoding:
             Photoshop: it is carried through and hides nothing.
         big: whether the file was a BigTIFF.
         float_bits: of floating-point numbers, 16, 32 or 64; they are restored in 32.
+        resolution: of the upright picture, in the fractions of the file; None where it states none.
+        resolution_unit: 1 none (the resolution then tells the shape of a pixel, or its unit stands elsewhere,
+            as ImageJ does it), 2 inch, 3 centimetre; 4 millimetre and 5 micrometre in DNG.
+        nodata: the value that means that there are no data (GeoTIFF): of floats a np.float64, which may be
+            no number or more than pixels of 32 bits hold, else in the type in which the pixels were read.
     """
 
     compression: int = 8
@@ -87,12 +95,19 @@ class TiffCoding:
     unspecified: bool = False
     big: bool = False
     float_bits: int = 32
+    resolution: Resolution | None = None
+    resolution_unit: int = 1
+    nodata: Number | None = None
 
     def __post_init__(self) -> None:
         if self.float_bits not in (16, 32, 64):
             raise ValueError(f"floating-point numbers of {self.float_bits} bits: it must be 16, 32 or 64")
         if self.compression not in (1, 5, 7, 8, 32773, 34925, 50000):
             raise ValueError(f"compression {self.compression} is none that is written")
+        if not 1 <= self.resolution_unit <= 5:
+            raise ValueError(f"resolution is by unit {self.resolution_unit}: it must be from 1 to 5")
+        if self.nodata is not None and self.nodata.dtype.name not in ("uint8", "uint16", "float64"):
+            raise ValueError(f"nodata is {self.nodata.dtype}: it must be uint8, uint16 or float64")
         if self.tile is not None and any(side < 16 or side % 16 for side in self.tile):
             raise ValueError(f"tiles of {self.tile}: their sides must be multiples of 16")
         if not 1 <= self.quality <= 100:
@@ -170,7 +185,7 @@ class Image:
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
-        if dtype.name not in _PEAKS:
+        if dtype.name not in _PEAKS or not dtype.isnative:
             raise ValueError(f"pixels are {dtype}: they must be one of {', '.join(_PEAKS)}")
         if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape:
             raise ValueError(f"pixels have shape {shape}: it must be height×width×1 or height×width×3")
@@ -260,15 +275,22 @@ class Image:
         return self._changed(stored, values.astype(np.float32))
 
     def filled(self) -> Image:
-        """This image with the colours under full transparency replaced by those around them.
+        """This image with what is hidden replaced by what is around it: under full transparency, and no data.
 
         To be restored in its place, so that what nobody sees is not drawn over an edge; see `restored`.
         """
         hidden = self._hidden
-        return self if hidden is None else replace(self, pixels=filled(self.pixels, hidden))
+        if hidden is None:
+            return self
+        if hidden.ndim == 2:
+            return replace(self, pixels=filled(self.pixels, hidden))
+        # A channel of no data at all is filled by nothing, and its numbers may be too large to compute with.
+        blank = np.where(hidden, self.pixels.dtype.type(0), self.pixels)
+        planes = [filled(blank[:, :, [i]], hidden[:, :, i]) for i in range(self.channels)]
+        return replace(self, pixels=np.concatenate(planes, axis=2))
 
     def restored(self, pixels: Array) -> Image:
-        """This image with the restored pixels of :meth:`filled`, and its own under full transparency.
+        """This image with the restored pixels of :meth:`filled`, and its own where they are hidden.
 
         These are put into the array that is given.
         """
@@ -278,13 +300,28 @@ class Image:
         return self.with_pixels(pixels)
 
     @property
-    def _hidden(self) -> NDArray[np.bool_] | None:
-        """H×W, where nothing is seen; None where all is."""
+    def nodata(self) -> Number | None:
+        """The value of a pixel, in its type, that means that there are no data; None where none does."""
         tiff = self.metadata.tiff
-        if self.alpha is None or self.alpha.all() or (tiff is not None and tiff.unspecified):
+        return None if tiff is None or tiff.nodata is None else nodata_in(tiff.nodata, self.pixels.dtype)
+
+    @property
+    def without_data(self) -> NDArray[np.bool_] | None:
+        """H×W×C, where there are no data, each channel by itself as GDAL has it; None where there are all."""
+        nodata = self.nodata
+        if nodata is None:
             return None
+        without: NDArray[np.bool_] = self.pixels == nodata
+        return without if without.any() else None
+
+    @property
+    def _hidden(self) -> NDArray[np.bool_] | None:
+        """H×W, or H×W×C where some data are missing: where nothing is seen; None where all is."""
+        without, tiff = self.without_data, self.metadata.tiff
+        if self.alpha is None or self.alpha.all() or (tiff is not None and tiff.unspecified):
+            return without
         hidden: NDArray[np.bool_] = self.alpha == 0
-        return hidden
+        return hidden if without is None else without | hidden[:, :, None]
 
     @property
     def colours(self) -> Colours | None:
@@ -354,6 +391,8 @@ class Image:
     def with_pixels(self, pixels: Array) -> Image:
         """This image, its alpha and metadata, with other pixels of the same shape and type.
 
+        Where a value means "no data", no other pixel comes to have it (:func:`kept_off`).
+
         Raises:
             ValueError: shape or type differ.
         """
@@ -362,4 +401,5 @@ class Image:
                 f"new pixels are {pixels.dtype} of {pixels.shape}, the image {self.pixels.dtype} of "
                 f"{self.pixels.shape}"
             )
-        return replace(self, pixels=pixels)
+        nodata = self.nodata
+        return replace(self, pixels=pixels if nodata is None else kept_off(pixels, nodata, self.pixels))

@@ -15,6 +15,8 @@ from pipcli.images.atomic import write_bytes
 from pipcli.images.formats import FORMATS, Format, format_named, format_of_name
 from pipcli.images.image import Array, Image, Metadata
 from pipcli.images.naming import shown
+from pipcli.images.nodata import nodata_in
+from pipcli.images.tiff import GEOREFERENCE
 
 _TEXTS = {"PNG": (b"tEXt", b"zTXt", b"iTXt"), "JPEG": (b"\xfe",)}
 """Format → kinds of `Metadata.blocks` that hold texts for people, which no other format takes."""
@@ -168,6 +170,8 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
         image = replace(image, alpha=None)
     if not format_.alpha and image.alpha is not None and (image.alpha == image.peak).all():
         image = replace(image, alpha=None)  # it hides nothing
+    if image.nodata is not None and not _holds_nodata(image, format_, bits):
+        notes.append("the value that means no data is lost")
     if wishes.bits is not None and metadata.tiff is not None:
         metadata = replace(metadata, tiff=replace(metadata.tiff, float_bits=32))
     if wishes.quality is not None:
@@ -185,15 +189,24 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
     return replace(image, metadata=metadata), tuple(notes)
 
 
+def _holds_nodata(image: Image, format_: Format, bits: int) -> bool:
+    """Whether pixels of no data can still be told from others in the file."""
+    tiff = image.metadata.tiff
+    if format_.name != "TIFF" or tiff is None or tiff.nodata is None:
+        return False
+    return nodata_in(tiff.nodata, np.dtype(_TYPES[bits])) is not None
+
+
 def _lost(metadata: Metadata, format_: Format) -> list[str]:
     """What the format cannot hold of what a user may miss."""
     lost = [
         label for name, label in _DOCUMENTS.items() if getattr(metadata, name) and name not in format_.holds
     ]
-    if metadata.format != format_.name and any(
-        kind in _TEXTS.get(metadata.format, ()) for kind, _ in metadata.blocks
-    ):
+    kinds = [kind for kind, _ in metadata.blocks] if metadata.format != format_.name else []
+    if any(kind in _TEXTS.get(metadata.format, ()) for kind in kinds):
         lost.append(f"the texts of {metadata.format}")
+    if format_.name != "TIFF" and any(int.from_bytes(kind[:2], "big") in GEOREFERENCE for kind in kinds):
+        lost.append("georeference")
     return lost
 
 
