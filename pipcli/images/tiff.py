@@ -8,8 +8,6 @@ as 16; a palette and CMYK come out as RGB. Floats of 16 and 64 bits are restored
 from __future__ import annotations
 
 import io
-import math
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,80 +30,59 @@ from pipcli.images.folders import (
     read_exif,
     read_folder,
 )
-from pipcli.images.image import (
-    Array,
-    Image,
-    Metadata,
-    Resolution,
-    TiffCoding,
-    plausible_dpi,
-)
+from pipcli.images.image import Array, Image, Metadata, TiffCoding
 from pipcli.images.inks import INKS_NOTE, srgb_of_inks
-from pipcli.images.jpeg import check_whole, quality_of_stream
-from pipcli.images.limits import check_size
+from pipcli.images.jpeg import quality_of_stream
 from pipcli.images.nodata import Number, kept_off, nodata_in
 from pipcli.images.photoshop import iptc_of, without_thumbnails
 from pipcli.images.samples import widened
+from pipcli.images.tiff_checks import check_page, check_sizes
+from pipcli.images.tiff_tags import (
+    DEFLATE,
+    DESCRIBING,
+    FLOATS,
+    FURTHER_PAGES,
+    INCH,
+    INKS,
+    IPTC,
+    JPEG,
+    KEPT,
+    LAYERS,
+    NODATA,
+    OLD_DEFLATE,
+    ORIENTATION,
+    PALETTE,
+    PHOTOSHOP,
+    PROFILE,
+    TRANSFER_FUNCTION,
+    UNSPECIFIED,
+    WHITE_IS_ZERO,
+    XMP,
+    YCBCR,
+    dpi_of,
+    fits_curves,
+    is_premultiplied,
+    kept_tags,
+    left_out_tags,
+    name_of,
+    nodata_of,
+    orientation_of,
+    stated_resolution,
+)
 
 if TYPE_CHECKING:
     from tifffile import TiffPage, TiffWriter
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_ORIENTATION, _XMP, _IPTC, _PHOTOSHOP, _PROFILE = 274, 700, 33723, 34377, 34675
-_FURTHER_PAGES, _LAYERS = 330, 37724
-_RESOLUTION_UNIT, _X_RESOLUTION, _Y_RESOLUTION = 296, 282, 283
-_DESCRIBING = frozenset({270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)})
-"""Tags that EXIF has as well: description, maker, model, software, date, artist, host computer, rating,
-copyright, and those of Windows."""
-_TRANSFER_FUNCTION, _WHITE_POINT, _PRIMARIES, _NODATA = 301, 318, 319, 42113
-GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737, 42112)
-"""Tags of GeoTIFF and GDAL: where on the earth the picture lies."""
-_KEPT = (
-    269, 285, 297, _TRANSFER_FUNCTION, _WHITE_POINT, _PRIMARIES, _PHOTOSHOP, *GEOREFERENCE, _NODATA,
-)  # fmt: skip
-"""Tags written back to a TIFF alone: names of document and page, page number, curves and primaries,
-Photoshop's resources, and those of GeoTIFF."""
-_CARRIED = frozenset(
-    {
-        _ORIENTATION, _RESOLUTION_UNIT, _X_RESOLUTION, _Y_RESOLUTION, _XMP, _IPTC, _PROFILE, EXIF_FOLDER,
-        GPS_FOLDER,
-    }
-)  # fmt: skip
-"""Tags that go in and out in other ways, or of whose loss other notes tell."""
-_STORAGE = frozenset(
-    {
-        *range(254, 260), *range(262, 267), 273, *range(277, 282), 284, 288, 289, 292, 293, 317,
-        *range(320, 329), _FURTHER_PAGES, 332, 333, 334, 336, *range(338, 342), 347, *range(512, 522),
-        *range(529, 533), 559, 32997, 32998, _LAYERS, 50674,
-    }
-)  # fmt: skip
-"""Tags that say how the pixels are stored, or are computed from them, such as the lowest and highest: they
-are right for the old ones alone."""
 _STAND_IN = 1
 """Added to the codes of pointers to EXIF and GPS, which tifffile does not write, until it is done; no tags
 have these codes."""
 _ASCII, _BYTES, _LONG, _LONG8 = 2, 7, 4, 16
-
-# The values of tags that are told apart here (TIFF 6.0, sections 4 to 8 and 18).
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS, _YCBCR = 0, 1, 2, 3, 5, 6
-_INK_SET, _CMYK = 332, 1
-_JPEG, _DEFLATE, _OLD_DEFLATE = 7, 8, 32946
-_JETRAW, _EER = 48124, (65000, 65001, 65002)
-"""Known to tifffile, but the decoder of the first is not free and not there, and the others, of electron
-microscopes, mean something else in other files."""
-_WRITTEN = (1, 5, _JPEG, _DEFLATE, 32773, 34925, 50000)
-_PREDICTED = (5, _DEFLATE, 34925, 50000)
+_WRITTEN = (1, 5, JPEG, DEFLATE, 32773, 34925, 50000)
+_PREDICTED = (5, DEFLATE, 34925, 50000)
 _SEPARATE_PLANES = 2
-_UNSPECIFIED, _ASSOCIATED_ALPHA, _PLAIN_ALPHA = 0, 1, 2
-_FLOATS = {"float16": 16, "float32": 32, "float64": 64}
 _MASK = 4
-_NO_UNIT, _INCH, _CENTIMETRE, _MICROMETRE = 1, 2, 3, 5
-_PLANES_OF_STK = 33629
-_SHAPE = re.compile(r"""\A(?:\{.*?"shape": *\[|shape=\()([\d, ]+)[])]""")
-"""Dimensions of a stack in the description that tifffile writes."""
-_IMAGES = re.compile(r"^images=(\d{1,9})\s*$", re.MULTILINE)
-"""Number of planes in the description that ImageJ writes."""
 
 _CLASSIC_LIMIT = 2**32 - 2**26
 """Bytes of pixels from which on a BigTIFF is written, whatever the source was."""
@@ -135,13 +112,13 @@ def read_tiff(data: bytes, max_pixels: int) -> Image:
                 raise ImageError("is a TIFF that holds only previews (a camera's raw file?)")
             if any(page.subfiletype & _MASK for page in wholes):
                 raise ImageError("is a TIFF with a page that masks another, which is not supported")
-            _check_sizes(wholes, max_pixels)
+            check_sizes(wholes, max_pixels)
             for number, page in enumerate(wholes, start=1):
-                _check_page(page, number, len(wholes), pages, data)
+                check_page(page, number, len(wholes), pages, data)
             images = [_read_page(page, data, file.is_bigtiff, file.byteorder) for page in wholes]
-            if len(pages) > len(wholes) or any(_FURTHER_PAGES in page.tags for page in wholes):
+            if len(pages) > len(wholes) or any(FURTHER_PAGES in page.tags for page in wholes):
                 images[0] = _with_note(images[0], "previews in the file are left out")
-            left_out = sorted({code for page in wholes for code in _left_out(page)})
+            left_out = sorted({code for page in wholes for code in left_out_tags(page)})
             if left_out:
                 numbers = ", ".join(map(str, left_out))
                 images[0] = _with_note(images[0], f"tags left out, unknown or no longer right: {numbers}")
@@ -201,8 +178,8 @@ def _write_page(file: TiffWriter, image: Image, exif: Folder | None, big: bool) 
         kinds = {coding.unspecified: "unspecified", coding.premultiplied: "assocalpha"}
         extra = [kinds.get(True, "unassalpha")]
     # After an option that asked for more bits, JPEG cannot hold the result.
-    lossy = coding.compression == _JPEG and image.alpha is None and image.pixels.dtype == np.uint8
-    compression = _DEFLATE if coding.compression == _JPEG and not lossy else coding.compression
+    lossy = coding.compression == JPEG and image.alpha is None and image.pixels.dtype == np.uint8
+    compression = DEFLATE if coding.compression == JPEG and not lossy else coding.compression
     arguments: dict[str, Any] | None = None
     subsampling = None
     if lossy:
@@ -231,7 +208,7 @@ def _write_page(file: TiffWriter, image: Image, exif: Folder | None, big: bool) 
         tile=coding.tile,
         rowsperstrip=coding.rows if coding.tile is None else None,
         resolution=coding.resolution or metadata.dpi,
-        resolutionunit=coding.resolution_unit if coding.resolution else _INCH if metadata.dpi else None,
+        resolutionunit=coding.resolution_unit if coding.resolution else INCH if metadata.dpi else None,
         iccprofile=metadata.icc,
         extratags=list(_extra_tags(image, exif, big)),
         software=False,
@@ -259,22 +236,22 @@ def _extra_tags(
     """(code, kind, count, values, True) of what tifffile does not know; pointers to EXIF are still 0."""
     metadata = image.metadata
     if metadata.xmp:
-        yield _XMP, 1, len(metadata.xmp), metadata.xmp, True
+        yield XMP, 1, len(metadata.xmp), metadata.xmp, True
     if metadata.iptc:
-        yield _IPTC, _BYTES, len(metadata.iptc), metadata.iptc, True
+        yield IPTC, _BYTES, len(metadata.iptc), metadata.iptc, True
     if exif:
         for tag in exif.tags:
-            if tag.code in _DESCRIBING:
+            if tag.code in DESCRIBING:
                 yield tag.code, tag.kind, tag.count, tag.numbers(exif.order), True
     for kind, payload in metadata.blocks if metadata.format == "TIFF" else ():
         code, count = int.from_bytes(kind[:2], "big"), int.from_bytes(kind[3:], "big")
-        if code == _TRANSFER_FUNCTION and not _fits_curves(count, image.pixels.dtype):
+        if code == TRANSFER_FUNCTION and not fits_curves(count, image.pixels.dtype):
             continue  # an option asked for other bits
         yield code, kind[2], count, Tag(code, kind[2], count, payload).numbers("<"), True
     nodata = _written_nodata(image)
     if nodata is not None:
         text = repr(nodata.item()).removesuffix(".0").encode() + b"\0"
-        yield _NODATA, _ASCII, len(text), text, True
+        yield NODATA, _ASCII, len(text), text, True
     for code, _ in exif.inner if exif else ():
         if code in (EXIF_FOLDER, GPS_FOLDER):
             yield code + _STAND_IN, _LONG8 if big else _LONG, 1, (0,), True
@@ -295,42 +272,22 @@ def _places(data: bytearray, order: str, big: bool) -> Iterator[dict[int, int]]:
         (offset,) = struct.unpack_from(pointer, data, start + entry * count)
 
 
-def _check_sizes(pages: list[TiffPage], max_pixels: int) -> None:
-    for page in pages:
-        check_size(page.imagewidth, page.imagelength, max_pixels)
-    total = sum(page.imagewidth * page.imagelength for page in pages)
-    if total > max_pixels:
-        raise ImageError(f"has {total} pixels on {len(pages)} pages, the limit is {max_pixels}")
-
-
-def _check_page(page: TiffPage, number: int, count: int, pages: list[TiffPage], data: bytes) -> None:
-    """Refuse a page that would be read wrongly; where there are several, say which."""
-    try:
-        _check_kind(page)
-        _check_whole(page, data)
-        _check_planes(page, pages, data)
-    except ImageError as error:
-        if count == 1:
-            raise
-        raise ImageError(f"page {number} of {count}: {error}") from error
-
-
 def _read_page(page: TiffPage, data: bytes, big: bool, order: str) -> Image:
     planes, has_alpha, nodata, notes = _planes(page)
-    if _LAYERS in page.tags:
+    if LAYERS in page.tags:
         notes += ("layers in the file are left out",)
-    premultiplied = _is_premultiplied(page)
+    premultiplied = is_premultiplied(page)
     coding, coding_notes = _coding(page, data, has_alpha, premultiplied, big)
     if coding.unspecified:
         notes += ("an extra channel that is not said to be alpha is carried through",)
     metadata = _metadata(page, data, big, order, (*notes, *coding_notes))
-    orientation = _orientation(page)
+    orientation = orientation_of(page)
     planes = turn_upright(planes, orientation)
     coding = replace(coding, nodata=nodata)
     if orientation >= 5:  # rows have become columns
         coding = replace(coding, resolution=coding.resolution and coding.resolution[::-1])
         metadata = replace(metadata, dpi=metadata.dpi and metadata.dpi[::-1])
-    metadata = replace(metadata, tiff=coding, lossless=page.compression != _JPEG)
+    metadata = replace(metadata, tiff=coding, lossless=page.compression != JPEG)
     colours = planes.shape[2] - has_alpha
     pixels = np.ascontiguousarray(planes[:, :, :colours])
     alpha = np.ascontiguousarray(planes[:, :, colours]) if has_alpha else None
@@ -382,25 +339,25 @@ def _coding(
     page: TiffPage, data: bytes, has_alpha: bool, premultiplied: bool, big: bool
 ) -> tuple[TiffCoding, tuple[str, ...]]:
     """How the page was stored, as near as it is written again, and a note where that is not near."""
-    compression = _DEFLATE if page.compression == _OLD_DEFLATE else int(page.compression)
+    compression = DEFLATE if page.compression == OLD_DEFLATE else int(page.compression)
     notes: tuple[str, ...] = ()
-    if compression not in _WRITTEN or (compression == _JPEG and has_alpha):
-        notes = (f"compression {_name(page.compression)} written as Deflate",)
-        compression = _DEFLATE
+    if compression not in _WRITTEN or (compression == JPEG and has_alpha):
+        notes = (f"compression {name_of(page.compression)} written as Deflate",)
+        compression = DEFLATE
     tile = (page.tilelength, page.tilewidth) if page.is_tiled else None
     if tile and any(side % 16 for side in tile):
         tile = None
     rows = page.rowsperstrip if tile is None and 0 < page.rowsperstrip < page.imagelength else None
-    if compression == _JPEG and rows and rows % 16:
+    if compression == JPEG and rows and rows % 16:
         rows = (rows + 15) // 16 * 16
     quality = None
-    if compression == _JPEG:
+    if compression == JPEG:
         first = data[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]]
         quality = quality_of_stream(page.jpegtables or b"") or quality_of_stream(first)
     subsampling = (1, 1)  # where JPEG held RGB too: it is written as YCbCr
-    if page.photometric == _YCBCR and page.subsampling in ((2, 1), (2, 2)):
+    if page.photometric == YCBCR and page.subsampling in ((2, 1), (2, 2)):
         subsampling = (int(page.subsampling[0]), int(page.subsampling[1]))
-    resolution, unit = _resolution(page)
+    resolution, unit = stated_resolution(page)
     coding = TiffCoding(
         compression=compression,
         predictor=page.predictor != 1 if page.compression in _PREDICTED else True,
@@ -409,117 +366,13 @@ def _coding(
         quality=quality or 95,
         subsampling=subsampling,
         premultiplied=premultiplied,
-        unspecified=bool(has_alpha and page.extrasamples[0] == _UNSPECIFIED),
+        unspecified=bool(has_alpha and page.extrasamples[0] == UNSPECIFIED),
         big=big,
-        float_bits=_FLOATS.get(str(page.dtype), 32),
+        float_bits=FLOATS.get(str(page.dtype), 32),
         resolution=resolution,
         resolution_unit=unit,
     )
     return coding, notes
-
-
-def _check_kind(page: TiffPage) -> None:
-    """Refuse what would be read wrongly."""
-    if page.imagedepth != 1:
-        raise ImageError(f"is a TIFF of depth {page.imagedepth}, only flat pictures are supported")
-    _check_compression(page)
-    kind = page.photometric
-    if kind not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS) and not (
-        kind == _YCBCR and page.compression == _JPEG
-    ):
-        raise ImageError(f"is a TIFF of colour kind {_name(kind)}, which is not supported")
-    if page.dtype is None or page.dtype.kind not in "buf":
-        raise ImageError(f"is a TIFF of {page.dtype} numbers, which are not supported")
-    if page.dtype.name not in ("bool", "uint8", "uint16", *_FLOATS):
-        raise ImageError(f"is a TIFF of {page.dtype} numbers, only 1 to 16 bits and floats are supported")
-    if kind == _INKS:
-        _check_inks(page)
-        return
-    colours = 1 if kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE) else 3
-    extra = page.samplesperpixel - colours
-    if extra < 0 or extra > 1 or len(page.extrasamples) > 1:
-        raise ImageError(f"is a TIFF of {page.samplesperpixel} channels, which is not supported")
-    if extra and (not page.extrasamples or (colours == 1 and page.extrasamples[0] == _UNSPECIFIED)):
-        raise ImageError("is a TIFF of two channels of which none is said to be alpha")
-
-
-def _check_compression(page: TiffPage) -> None:
-    """Refuse a compression that nothing here decodes; else it would read as damage."""
-    import tifffile
-
-    number = int(page.compression)
-    try:
-        tifffile.TIFF.DECOMPRESSORS[number]
-        known = number != _JETRAW and (number not in _EER or page.parent.is_eer)
-    except KeyError:
-        known = False
-    if known:
-        return
-    name = _name(page.compression)
-    named = name if name == str(number) else f"{name} ({number})"
-    raise ImageError(f"is a TIFF of compression {named}, which is not supported")
-
-
-def _check_inks(page: TiffPage) -> None:
-    """Refuse other inks than plain CMYK, with or without alpha."""
-    if page.tags.valueof(_INK_SET, _CMYK) != _CMYK:
-        raise ImageError("is a TIFF of other inks than CMYK, which are not supported")
-    if page.bitspersample not in (8, 16) or page.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"is a CMYK TIFF of {page.bitspersample} bits, only 8 and 16 are supported")
-    if page.compression == _JPEG:
-        raise ImageError("is a CMYK TIFF of JPEG, which is not supported: programs disagree on its colours")
-    extra = page.samplesperpixel - 4
-    if extra < 0 or extra > 1 or (extra == 1 and tuple(page.extrasamples) != (_PLAIN_ALPHA,)):
-        raise ImageError(f"is a CMYK TIFF of {page.samplesperpixel} channels, which is not supported")
-
-
-def _check_whole(page: TiffPage, data: bytes) -> None:
-    """Refuse a file that ends before its strips or tiles do: tifffile would fill in zeros."""
-    if not page.dataoffsets:
-        raise ImageError("damaged TIFF: it has no strips or tiles")
-    if len(page.dataoffsets) != len(page.databytecounts):
-        raise ImageError("damaged TIFF: offsets and lengths of its strips do not match")
-    if len(page.dataoffsets) < math.prod(page.chunked):
-        # A header of a few bytes could else ask for gigabytes of zeros.
-        raise ImageError("damaged TIFF: it has fewer strips or tiles than its size needs")
-    for tag in page.tags:
-        if tag.valueoffset + tag.valuebytecount > len(data):
-            raise ImageError("TIFF is cut short")
-    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if offset <= 0 or count <= 0 or offset + count > len(data):
-            raise ImageError("TIFF is cut short")
-        if page.compression == _JPEG:
-            # Its tables, which the pieces share, stand between the marks of start and end.
-            tables = (page.jpegtables or b"\xff\xd8\xff\xd9")[:-2]
-            check_whole(tables + data[offset + 2 : offset + count])
-
-
-def _check_planes(page: TiffPage, pages: list[TiffPage], data: bytes) -> None:
-    """Refuse a stack of which only the first plane has a page: the others stand behind it without tags.
-
-    What a description says alone does not count, it may be left over from the file that this was made from.
-    """
-    planes = _planes_said(page)
-    if planes < 2 or not page.is_contiguous:
-        return
-    second = page.dataoffsets[0] + page.nbytes
-    others = {other.dataoffsets[0] for other in pages if other.dataoffsets}
-    if second + page.nbytes <= len(data) and not any(second <= at < second + page.nbytes for at in others):
-        raise ImageError(f"is a TIFF of {planes} planes under one page, the limit is 1")
-
-
-def _planes_said(page: TiffPage) -> int:
-    """How many planes follow each other from a page's first on, as MetaMorph, ImageJ and tifffile tell it."""
-    if _PLANES_OF_STK in page.tags:
-        return int(page.tags[_PLANES_OF_STK].count)
-    images = _IMAGES.search(page.imagej_description or "")
-    if images:
-        return int(images[1])
-    shape = _SHAPE.match(page.shaped_description or "")
-    if not shape:
-        return 1
-    sides = [int(side) for side in re.findall(r"\d+", shape[1])]
-    return math.prod(sides) // (page.imagewidth * page.imagelength * page.samplesperpixel)
 
 
 def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]]:
@@ -535,7 +388,7 @@ def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]
     planes = raw[:, :, None] if raw.ndim == 2 else raw
     if planes.shape[:2] != (page.imagelength, page.imagewidth) or planes.ndim != 3:
         raise ImageError("damaged TIFF: the pixels do not match the header")
-    if page.photometric == _PALETTE:
+    if page.photometric == PALETTE:
         colours = np.asarray(page.colormap)
         if planes.shape[2] != 1 or planes.max() >= colours.shape[1]:
             raise ImageError("damaged TIFF: a pixel lies outside the palette")
@@ -544,13 +397,13 @@ def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]
 
     notes: tuple[str, ...] = ()
     bits = page.bitspersample
-    if page.photometric == _INKS:
-        profile = page.tags.valueof(_PROFILE)
+    if page.photometric == INKS:
+        profile = page.tags.valueof(PROFILE)
         colours = srgb_of_inks(planes[:, :, :4], profile if isinstance(profile, bytes) else None)
         colours = np.concatenate([colours, planes[:, :, 4:]], axis=2)
         return colours, planes.shape[2] == 5, None, (INKS_NOTE,)
     has_alpha = page.samplesperpixel in (2, 4)
-    nodata = _nodata(page)
+    nodata = nodata_of(page)
     without = None
     if planes.dtype.kind == "f":
         if planes.dtype == np.float64:
@@ -569,7 +422,7 @@ def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]
         planes = widened(planes, bits)
         nodata = None if nodata is None else widened(np.array([nodata]), bits)[0]
         notes = (f"{bits} bits a channel read as {8 if bits < 8 else 16}",) if bits > 1 else ()
-    if page.photometric == _WHITE_IS_ZERO:
+    if page.photometric == WHITE_IS_ZERO:
         peak = 1.0 if planes.dtype == np.float32 else np.iinfo(planes.dtype).max
         planes = planes.copy()
         planes[:, :, 0] = peak - planes[:, :, 0]
@@ -577,55 +430,6 @@ def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]
     if without is not None and nodata is not None:
         planes[without] = nodata_in(nodata, planes.dtype)
     return planes, has_alpha, nodata, notes
-
-
-def _nodata(page: TiffPage) -> Number | None:
-    """The value that means "no data" in the type in which a page is stored (GDAL); None where none can."""
-    text, dtype = page.tags.valueof(_NODATA), np.dtype(page.dtype)
-    if not isinstance(text, str) or page.photometric in (_PALETTE, _INKS) or _is_premultiplied(page):
-        return None
-    try:
-        number = float(text.strip("\0 "))
-    except ValueError:
-        return None
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            value: Number = dtype.type(number)
-        return value if np.isfinite(value) or not math.isfinite(number) else None
-    if not number.is_integer() or not 0 <= number < 2**page.bitspersample:
-        return None
-    return np.uint16(number) if page.bitspersample > 8 else np.uint8(number)
-
-
-def _is_premultiplied(page: TiffPage) -> bool:
-    """Whether colours are stored multiplied by an alpha channel."""
-    return page.samplesperpixel in (2, 4) and tuple(page.extrasamples[:1]) == (_ASSOCIATED_ALPHA,)
-
-
-def _kept(page: TiffPage) -> frozenset[int]:
-    """Those of `_KEPT` that are right, as they are, for the pixels as they are read."""
-    dtype = np.dtype(page.dtype)
-    few = dtype.kind != "f" and page.bitspersample not in (8, 16)
-    others = few or page.photometric in (_PALETTE, _INKS, _WHITE_IS_ZERO)
-    wrong = {_WHITE_POINT, _PRIMARIES} if page.photometric == _INKS else set()
-    curves = page.tags.get(_TRANSFER_FUNCTION)
-    if others or (curves is not None and not _fits_curves(curves.count, dtype)):
-        wrong.add(_TRANSFER_FUNCTION)
-    if others or _nodata(page) is not None:  # which is written from `TiffCoding`
-        wrong.add(_NODATA)
-    return frozenset(_KEPT) - wrong
-
-
-def _fits_curves(count: int, dtype: np.dtype[Any]) -> bool:
-    """Whether a transfer function of so many numbers has one, or one a channel, for each value of pixels."""
-    values = 2 ** (8 * dtype.itemsize)
-    return dtype.kind == "u" and count in (values, 3 * values)
-
-
-def _left_out(page: TiffPage) -> set[int]:
-    """Numbers of the tags that are not written back, and of whose loss no other note tells."""
-    written = _kept(page) if _nodata(page) is None else _kept(page) | {_NODATA}
-    return {tag.code for tag in page.tags} - _DESCRIBING - _CARRIED - _STORAGE - written
 
 
 def _metadata(page: TiffPage, data: bytes, big: bool, order: str, notes: tuple[str, ...]) -> Metadata:
@@ -637,64 +441,31 @@ def _metadata(page: TiffPage, data: bytes, big: bool, order: str, notes: tuple[s
         return tags[code].values if code in tags else None
 
     blocks = []
-    kept = _kept(page)
-    for code in _KEPT:
+    kept = kept_tags(page)
+    for code in KEPT:
         tag = tags.get(code)
         if tag is None or code not in kept:
             continue
-        if code == _PHOTOSHOP:
+        if code == PHOTOSHOP:
             values = without_thumbnails(tag.values)
             tag = replace(tag, kind=_BYTES, count=len(values), values=values)
         (tag,) = in_order(Folder(order, (tag,)), "<").tags
         kind = code.to_bytes(2, "big") + bytes([tag.kind]) + tag.count.to_bytes(8, "big")
         blocks.append((kind, tag.values))
-    described = folder.only(_DESCRIBING | {_ORIENTATION})
+    described = folder.only(DESCRIBING | {ORIENTATION})
     exif = None
-    if described.inner or any(tag.code in _DESCRIBING for tag in described.tags):
+    if described.inner or any(tag.code in DESCRIBING for tag in described.tags):
         exif = upright_exif(exif_block(described))
     if any(tag.code == MAKER_NOTE for _, inner in folder.inner for tag in inner.tags):
         notes += ("the camera's maker notes move, offsets in them may no longer be right",)
-    xmp, resources = raw(_XMP), raw(_PHOTOSHOP)
+    xmp, resources = raw(XMP), raw(PHOTOSHOP)
     return Metadata(
         "TIFF",
-        icc=raw(_PROFILE) if page.photometric != _INKS else None,
+        icc=raw(PROFILE) if page.photometric != INKS else None,
         exif=exif,
-        xmp=xmp_of_turned(xmp, _orientation(page)),
-        iptc=raw(_IPTC) or (iptc_of(resources) if resources else None),
-        dpi=_dpi(page),
+        xmp=xmp_of_turned(xmp, orientation_of(page)),
+        iptc=raw(IPTC) or (iptc_of(resources) if resources else None),
+        dpi=dpi_of(page),
         blocks=tuple(blocks),
         notes=notes,
     )
-
-
-def _resolution(page: TiffPage) -> tuple[Resolution | None, int]:
-    """The resolution of the stored picture and its unit, as `TiffCoding` has them."""
-    unit = page.tags.valueof(_RESOLUTION_UNIT, _INCH)
-    sides = tuple(page.tags.valueof(code) for code in (_X_RESOLUTION, _Y_RESOLUTION))
-    stated = isinstance(unit, int) and _NO_UNIT <= unit <= _MICROMETRE and all(map(_is_fraction, sides))
-    if not stated or (sides == ((1, 1), (1, 1)) and unit == _NO_UNIT):  # the latter states nothing
-        return None, _NO_UNIT
-    return sides, int(unit)
-
-
-def _is_fraction(value: object) -> bool:
-    if not isinstance(value, tuple) or len(value) != 2:
-        return False
-    return all(isinstance(part, int) and 0 <= part < 2**32 for part in value) and value[1] > 0
-
-
-def _dpi(page: TiffPage) -> tuple[float, float] | None:
-    sides, unit = _resolution(page)
-    if sides is None or unit not in (_INCH, _CENTIMETRE):
-        return None
-    x, y = (side[0] / side[1] * (1 if unit == _INCH else 2.54) for side in sides)
-    return plausible_dpi(x, y)
-
-
-def _orientation(page: TiffPage) -> int:
-    value = page.tags.valueof(_ORIENTATION, 1)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _name(value: object) -> str:
-    return str(getattr(value, "name", value))

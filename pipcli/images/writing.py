@@ -16,7 +16,7 @@ from pipcli.images.formats import FORMATS, Format, format_named, format_of_name
 from pipcli.images.image import Array, Image, Metadata
 from pipcli.images.naming import shown
 from pipcli.images.nodata import nodata_in
-from pipcli.images.tiff import GEOREFERENCE
+from pipcli.images.tiff_tags import GEOREFERENCE
 
 _TEXTS = {"PNG": (b"tEXt", b"zTXt", b"iTXt"), "JPEG": (b"\xfe",)}
 """Format → kinds of `Metadata.blocks` that hold texts for people, which no other format takes."""
