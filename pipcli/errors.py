@@ -15,7 +15,7 @@ What is raised ends a command. A run over many files goes on, and its exit code 
 """
 
 SOME_FAILED, ALL_FAILED, INTERRUPTED = 3, 4, 130
-"""Exit codes of whole runs: some files have no output, none has one, or the user stopped it."""
+"""Exit codes of whole runs: some files failed, all did, or the user stopped it."""
 
 
 class PipcliError(Exception):

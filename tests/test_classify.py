@@ -23,7 +23,7 @@ from pipcli.batch.classify import (
 from pipcli.batch.inputs import named_inputs
 from pipcli.batch.plan import Listing, list_files, list_for_sorting
 from pipcli.degradations import Degradation
-from pipcli.errors import ImageError, OutputError, UsageError
+from pipcli.errors import DeviceError, ImageError, OutputError, UsageError
 from pipcli.images.dicom_windows import parse_window
 from pipcli.inference.diagnosis import Diagnoser, Diagnosis
 
@@ -135,6 +135,26 @@ def test_the_run_stops_when_asked(folder):
     answers = iter([False, True])
     found = list(classify_files(listed("in").files, diagnoser, stopping=lambda: next(answers)))
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("step", ["looking", "placing"])
+def test_what_concerns_all_files_ends_the_run_after_its_finding(folder, monkeypatch, step):
+    def failing(*given: object) -> None:
+        raise DeviceError("no memory") if step == "looking" else OutputError("no space")
+
+    if step == "looking":
+        monkeypatch.setattr(Diagnoser, "diagnose", failing)
+    else:
+        monkeypatch.setattr(Sorter, "place", failing)
+    for number in range(99):  # more than can be under way
+        PillowImage.new("RGB", (40, 40)).save(f"in/{number}.png")
+    found = []
+    diagnoser = Diagnoser(ColourClassifier(), torch.device("cpu"))
+    sorter = Sorter(Path("out"), 0.5, True)
+    with pytest.raises((DeviceError, OutputError), match=r"no memory|no space"):
+        found.extend(classify_files(listed("in").files, diagnoser, sorter=sorter))
+    assert 0 < len(found) < 99
+    assert found[0].error in ("no memory", "no space")
 
 
 def test_what_is_no_image_is_told_by_name(diagnoser):

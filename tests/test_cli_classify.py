@@ -13,11 +13,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import scans
 from PIL import Image as PillowImage
 from standins import ColourClassifier
 
 from pipcli.cli import main
-from pipcli.errors import ModelError
+from pipcli.errors import ModelError, OutputError
 from pipcli.models import zoo
 
 RED_LINE = {
@@ -84,6 +85,37 @@ def test_a_table_fits_a_terminal(folder, monkeypatch):
     assert len(lines) == 10
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("…a") and "a/end.png " in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("top", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("name", ["a.png", "the name of a photograph.png"])
+def test_as_many_degradations_as_there_are_fit_a_terminal(folder, monkeypatch, top, name):
+    shutil.copy("in/yellow.png", name)
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["classify", name, "--top", str(top), "--threshold", "0"]) == 0
+    header, line = stream.getvalue().splitlines()
+    assert max(len(header), len(line)) <= 80
+    shown, found = line.split("  25.0  ")
+    assert name.endswith(shown.rstrip().lstrip("…"))
+    assert len(shown) >= min(len(name), 16)
+    assert found.split()[1::2] == ["1.00", "1.00", "0.00", "0.00", "0.00"][:top]
+    words = {
+        word.replace("low", "lowlight") if "is lowlight" in header else word for word in found.split()[::2]
+    }
+    assert words <= {"noise", "rain", "haze", "blur", "lowlight"}
+    assert len(words) == top
+
+
+def test_a_localizer_that_is_left_alone_has_not_failed(folder):
+    localizer = scans.scan()
+    localizer.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    scans.save(Path("ct/localizer.dcm"), localizer)
+    Path("ct/bad.dcm").write_bytes(b"not DICOM")
+    assert main(["classify", "ct"]) == 3
+    assert main(["classify", "ct/bad.dcm"]) == 4
 
 
 def test_json_is_a_line_a_file(folder, capsys):
@@ -156,6 +188,21 @@ def test_files_are_sorted(folder, capsys):
     assert main(["classify", "in", "--sort-into", "out", "--copy"]) == 3
     assert "out/clean/black.png: is there already and is not in/black.png" in capsys.readouterr().err
     assert Path("out/clean/black.png").read_text() == "not ours"
+
+
+def test_a_full_disk_ends_the_run_and_all_is_told(folder, monkeypatch, capsys):
+    def full(path: Path, data: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("pipcli.batch.classify.write_bytes", full)
+    Path("in/bad.png").write_text("I am a text")
+    assert main(["classify", "in/bad.png", "in/black.png", "--sort-into", "out", "--copy", "--json"]) == 7
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["file"] for line in out.splitlines()] == ["in/bad.png", "in/black.png"]
+    bad, black, sums = err.splitlines()
+    assert bad == "pipcli: error: in/bad.png: is no image of a known format"
+    assert black == "pipcli: error: out/clean/black.png: cannot be written: No space left on device"
+    assert sums.startswith("pipcli: 0 looked at, 2 failed, 0 left alone in ")
 
 
 def test_a_zip_file_is_sorted_as_copies_only(folder, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import backbones
 import pytest
 import torch
+from PIL import Image as PillowImage
 
 from pipcli.cli import engines as cli_engines
 from pipcli.cli import main
@@ -63,7 +64,7 @@ def test_auto_takes_the_fastest_that_works(model, monkeypatch, openvino_first):
     other = backbones.randomised(UNet, BARE)
     asked = []
 
-    def made(given, where, name, precision):
+    def made(given, where, name, precision, tell):
         asked.append((given, name, precision))
         return other, Precision.BF16
 
@@ -71,6 +72,35 @@ def test_auto_takes_the_fastest_that_works(model, monkeypatch, openvino_first):
     restorer = make_restorer(model, "auto", "auto", "bf16", 256)
     assert asked == [(model, "openvino", "bf16")]
     assert (restorer.model, restorer.precision) == (other, Precision.BF16)
+
+
+@pytest.mark.parametrize("options", [[], ["--quiet"]])
+@pytest.mark.parametrize("engine", [["--engine", "onnxruntime"], ["--compile"]])
+def test_what_takes_long_is_told_unless_quiet(model, monkeypatch, tmp_path, capsys, engine, options):
+    from pipcli.export import engines
+
+    def on_engine(model, engine, dtype, on_making):
+        on_making()
+        return model
+
+    monkeypatch.setattr(engines, "on_engine", on_engine)
+    monkeypatch.setattr(engines, "choose_engine", lambda name, where: engines.Engine(name))
+    monkeypatch.setattr(engines, "compiled", lambda model, dtype: model)
+    weights, source = tmp_path / "bare.safetensors", tmp_path / "in.png"
+    save_weights(model, weights, {}, torch.float32)
+    PillowImage.new("RGB", (40, 40)).save(source)
+    command = [
+        "restore",
+        str(source),
+        str(tmp_path / "out.png"),
+        "--model",
+        str(weights),
+        "--task",
+        "denoise",
+    ]
+    assert main([*command, "--precision", "fp32", "--device", "cpu", *engine, *options]) == 0
+    err = capsys.readouterr().err
+    assert err == "" if options else ("making graphs for onnxruntime" in err or "compiling: minutes" in err)
 
 
 def test_every_order_ends_with_torch_and_is_of_an_architecture():

@@ -19,8 +19,10 @@ from PIL import Image as PillowImage
 from standins import ColourClassifier
 from torch import Tensor, nn
 
+from pipcli.batch.outcome import Summary
+from pipcli.batch.plan import Plan
 from pipcli.cli import main
-from pipcli.cli.accounts import amount, duration
+from pipcli.cli.accounts import MOST_KINDS, amount, duration, tell_summary
 from pipcli.cli.options import parse_bytes
 from pipcli.degradations import Degradation
 from pipcli.errors import ModelError
@@ -119,7 +121,8 @@ def test_bad_files_are_listed_and_the_rest_is_done(folder, capsys):
     assert files("out") == {"a.png", "sub/b.jpg"}
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[1:3] == [
+    assert err.splitlines()[1:4] == [
+        "pipcli: left alone: 1 no image",
         "pipcli: error: in/empty.jpg: is empty",
         "pipcli: error: in/text.png: is no image of a known format",
     ]
@@ -258,6 +261,16 @@ REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
     "same file": (["in/a.png", "in/a.png", "--task", "denoise"], 2, "this output is also an input"),
     "output inside the input": (["in", "in/out", "--task", "denoise"], 2, "lies inside the input"),
     "output of no known format": (["in/a.png", "a.xyz", "--task", "denoise"], 2, "a.xyz: its suffix"),
+    "a name of another format": (
+        ["in/a.png", "b.jpg", "--format", "png", "--task", "denoise"],
+        2,
+        "b.jpg: this name is that of a JPEG file, --format is PNG",
+    ),
+    "a stream to a name of another format": (
+        ["-", "b.jpg", "--format", "png", "--task", "denoise"],
+        2,
+        "b.jpg: this name is that of a JPEG file, --format is PNG",
+    ),
     "overwrite and skip": (
         ["in", "out", "--task", "denoise", "--overwrite", "--skip-existing"],
         2,
@@ -579,6 +592,58 @@ def test_a_bar_is_drawn_on_a_terminal_only(folder, monkeypatch, terminal, quiet)
     assert "\x1b[" not in stream.getvalue()  # no colours, whether NO_COLOR asks for that or not
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_on_a_terminal_are_not_written_into_a_bar(folder, monkeypatch, terminal):
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: terminal)
+    monkeypatch.setattr(err, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert main(["restore", "in", "out", "--task", "denoise", "--json"]) == 0
+    assert ("/2 [" in err.getvalue()) == (not terminal)
+
+
+def test_warnings_do_not_push_failures_away(capsys):
+    warnings = {f"told of 1 file, {chr(97 + kind)}": 1 for kind in range(MOST_KINDS + 2)}
+    summary = Summary(2, ("bad.png: is empty",), 0, 0, 1.0, False, None)
+    tell_summary(summary, Plan(()), "by hand", warnings | {"told of most": 3}, quiet=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "pipcli: warning: told of most (3 files)"
+    assert sum("told of" in line for line in lines) == MOST_KINDS
+    assert lines[MOST_KINDS:] == [
+        "pipcli: warning: and 3 other notes, in --json and the ledger",
+        "pipcli: error: bad.png: is empty",
+        "pipcli: 2 restored, 1 failed, 0 left alone in 1.0 s, by hand",
+    ]
+
+
+def test_warnings_that_differ_in_numbers_alone_are_one_line(folder, capsys):
+    for number in range(30):
+        pixels = np.full((24, 16), number + 1.5, np.float32)
+        PillowImage.fromarray(pixels).save(f"in/{number:02}.tif")
+    assert main(["restore", "in", "out", "--task", "denoise", "--json"]) == 0
+    out, err = capsys.readouterr()
+    (line,) = [line for line in err.splitlines() if "warning: " in line]
+    assert line.endswith(" (30 files, 29 of them with other numbers)")
+    told = {note for each in map(json.loads, out.splitlines()) for note in each["warnings"]}
+    assert len(told) == 30
+    assert line.split("warning: ")[1].split(" (30 files")[0] in told
+    noted = {note for entry in ledger_of("out").values() for note in entry["warnings"]}
+    assert noted == told, "what the summary leaves out is in the ledger"
+
+
+def test_a_localizer_that_is_left_alone_has_not_failed(folder, capsys):
+    localizer = scans.scan()
+    localizer.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    scans.save(Path("ct/localizer.dcm"), localizer)
+    Path("ct/bad.dcm").write_bytes(b"not DICOM")
+    command = ["restore", "ct", "out", "--task", "denoise"]
+    assert main(command) == 3
+    assert main([*command, "--copy-others"]) == 3
+    assert "1 failed, 1 left alone (1 of them copied)" in capsys.readouterr().err
+    assert main(["restore", "ct/bad.dcm", "out/", "--task", "denoise"]) == 4
+
+
 def test_several_inputs_and_a_name(folder):
     command = ["restore", "in/*.png", "in/sub", "@list.txt", "out", "--task", "denoise"]
     Path("list.txt").write_text("in/a.png\n")
@@ -707,6 +772,23 @@ def test_a_report_of_the_run_and_of_the_next(folder, capsys):
         assert page.count(f"<article class=card data-state='{state}'") == 2
         assert "in/text.png: is no image of a known format" in page
         assert "1 failed, 1 left alone" in page
+
+
+def test_a_report_replaces_no_other_page(folder, capsys):
+    command = ["restore", "in", "out", "--task", "denoise", "--report", "index.html"]
+    for other in ("", "<!doctype html>\n<title>Restored: mine</title>\n"):
+        Path("index.html").write_text(other)
+        assert main(command) == 2
+        assert capsys.readouterr().err == (
+            "pipcli: error: index.html: is there already; --overwrite replaces a file\n"
+        )
+        assert Path("index.html").read_text() == other
+        assert not Path("out").exists()
+    assert main([*command, "--overwrite"]) == 0
+    page = Path("index.html").read_text()
+    assert "<article class=card" in page
+    assert main(command) == 0, "an earlier report may be replaced"
+    assert Path("index.html").read_text() != page
 
 
 def test_a_report_of_many_files_shows_some_of_them(folder, monkeypatch):

@@ -31,6 +31,16 @@ def test_one_folder_gives_its_content_several_give_themselves():
     assert below(["photos", "."]) == {"photos": "photos", ".": Path.cwd().name}
 
 
+def test_a_folder_called_by_its_place_gets_its_own_name(monkeypatch):
+    os.symlink("photos/x/y", "far")
+    monkeypatch.chdir("more")
+    assert below(["..", "../photos/x/..", "../far/.."]) == {
+        "..": Path.cwd().parent.name,
+        "../photos/x/..": "photos",
+        "../far/..": "x",
+    }
+
+
 def test_files_lie_by_their_names():
     assert below(["photos/x/b.jpg", "more/d.jpg"]) == {"photos/x/b.jpg": "b.jpg", "more/d.jpg": "d.jpg"}
 
@@ -90,9 +100,12 @@ def test_a_list_is_no_pattern_and_holds_any_name():
     assert read_list("list", b"\0", b"\0".join(names) + b"\0") == names
 
 
-def test_lists_that_lead_out_of_the_tree_are_refused():
-    with pytest.raises(UsageError, match=r"\.\./x\.png: a listed path .* cannot begin with \.\."):
-        named_inputs([], [b"photos/../../x.png"])
+def test_lists_may_lead_out_of_the_working_folder():
+    # Whether they may out of an output is the plan's to say: in place there is none.
+    assert below([], [b"photos/../../x.png", b"photos/../y.png"]) == {
+        "photos/../../x.png": "../x.png",
+        "photos/../y.png": "y.png",
+    }
 
 
 @pytest.mark.parametrize("content", ["", "\n\r\n"])

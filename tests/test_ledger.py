@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+import tracemalloc
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -40,10 +42,37 @@ def test_lines_come_back_as_they_were_added(tmp_path):
     assert [json.loads(line)["input"] for line in lines] == names
 
 
-def test_all_lines_of_a_file_are_kept(tmp_path):
-    for seconds in (1.0, 2.0):
-        Ledger().add(tmp_path, entry("a.png", seconds))
-    assert [each.seconds for each in Ledger().entries(tmp_path, "a.png")] == [1.0, 2.0]
+def test_lines_that_fit_alike_count_once_and_all_others_are_kept(tmp_path):
+    first, second = entry("a.png", 1.0), entry("a.png", 2.0)
+    others = [
+        replace(first, parameters={"tile": 256}),
+        replace(first, model_sha256="other"),
+        replace(first, input_sha256="other"),
+        replace(first, output_sha256="other"),
+        replace(first, output_sha256=None, left_alone="is a localizer"),
+        replace(first, output_sha256=None, error="failed"),
+    ]
+    for each in (first, *others, second):
+        Ledger().add(tmp_path, each)
+    assert Ledger().entries(tmp_path, "a.png") == (*others, second)
+
+
+def test_a_command_that_is_repeated_takes_no_more_memory(tmp_path):
+    def held() -> int:
+        tracemalloc.start()
+        entries = read_ledgers(tmp_path)
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(entries) == 200
+        return size
+
+    ledger = tmp_path / ".pipcli" / "ledger.jsonl"
+    ledger.parent.mkdir()
+    lines = [json.dumps(asdict(entry(f"{number}.png"))) for number in range(200)]
+    ledger.write_text("\n".join(lines) + "\n")
+    once = held()
+    ledger.write_text(3 * ledger.read_text())
+    assert held() < 1.1 * once
 
 
 def test_ledgers_of_shards_merge_in_any_order(tmp_path):

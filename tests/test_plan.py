@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from pipcli.batch import plan as plan_module
 from pipcli.batch.inputs import named_inputs
 from pipcli.batch.naming import NameTemplate
-from pipcli.batch.plan import Job, plan_batch
+from pipcli.batch.plan import Job, list_files, list_for_sorting, plan_batch
 from pipcli.errors import OutputError, UsageError
+from pipcli.images.formats import format_named
 
 
 def touch(*paths: Path) -> None:
@@ -314,3 +316,170 @@ def test_what_is_left_alone_is_told_apart(photos, tmp_path):
     (photos / "sub" / "loop").symlink_to(photos)
     plan = plan_batch(str(photos), str(tmp_path / "out"))
     assert (plan.hidden, plan.others, plan.loops, plan.left_alone) == (1, 1, 1, 3)
+
+
+@pytest.fixture
+def lock(monkeypatch):
+    """Makes all whose path matches something that cannot be looked at, as in folders one may not enter."""
+
+    def locking(pattern: str) -> None:
+        def stat(path: object, **options: object) -> os.stat_result:
+            if isinstance(path, (str, os.PathLike)) and re.search(pattern, os.fspath(path)):
+                raise PermissionError(13, "Permission denied", path)
+            return real(path, **options)
+
+        real = os.stat
+        monkeypatch.setattr(os, "stat", stat)
+
+    return locking
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "bad", [f"{LONG}.png", f"{LONG}/b.png", "a.png\na.png\n" * 50, "locked/b.png", "gone.txt"]
+)
+def test_one_bad_path_in_a_list_is_that_files_failure(photos, tmp_path, monkeypatch, lock, bad):
+    monkeypatch.chdir(photos)
+    lock("(^|in/)locked/")
+    touch(photos / "locked" / "b.png")
+    named = named_inputs([], [bad.encode(), b"a.png"])
+    for target in ("../out", None):
+        plan = plan_batch(named, target)
+        assert {job.source.name for job in plan.jobs} == {Path(bad).name, "a.png"}
+        plan.make_folders()
+    assert tree(tmp_path / "out") == set()
+    assert len(list_files(named).files) == 2
+
+
+def test_links_that_lead_nowhere_are_files_that_fail(photos, tmp_path):
+    (photos / "itself.png").symlink_to("itself.png")
+    (photos / "nowhere.png").symlink_to(tmp_path / "unmounted" / "disk" / "x.png")
+    plan = plan_batch(str(photos), None)
+    assert {job.source.name for job in plan.jobs} == {"a.png", "a.jpg", "b.JPEG", "itself.png", "x.png"}
+    plan.make_folders()
+    assert not (tmp_path / "unmounted").exists()
+
+
+@pytest.mark.parametrize("target", ["out", None])
+def test_no_folders_are_made_for_files_that_are_not_there(photos, tmp_path, monkeypatch, target):
+    monkeypatch.chdir(tmp_path)
+    plan = plan_batch(named_inputs([], [b"in/a.png", b"gone/disk/x.png"]), target)
+    plan.make_folders()
+    assert not Path("gone").exists()
+    assert target is None or tree(tmp_path / "out") == {"in"}
+
+
+def test_an_output_folder_that_cannot_be_entered(photos, tmp_path, lock):
+    lock("out/sub/")
+    (tmp_path / "out" / "sub").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"out/sub/deep/b\.JPEG: cannot be written: Permission denied"):
+        plan_batch(str(photos), str(tmp_path / "out"))
+
+
+def test_an_output_that_leads_to_itself(photos, tmp_path):
+    (tmp_path / "out").symlink_to("out")
+    with pytest.raises(OutputError, match=r"out: cannot be made: .*out is no folder"):
+        plan_batch(str(photos), str(tmp_path / "out"))
+
+
+def test_a_pipe_among_images_is_that_files_failure_in_place(photos):
+    os.mkfifo(photos / "pipe.png")
+    assert len(plan_batch(str(photos), None).jobs) == 4
+
+
+def test_what_is_no_image_is_refused_alone_and_counted_among_others(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    touch(photos / "b.heic", photos / "plain")
+    for target in ("../out", None):
+        with pytest.raises(UsageError, match=r"notes\.txt: its suffix is none that can be written"):
+            plan_batch(named_inputs(["notes.txt"]), target)
+        for named in (
+            named_inputs(["a.png", "plain", "notes.txt", "b.heic"]),
+            named_inputs([], [b"a.png", b"plain", b"notes.txt", b"b.heic"]),
+            named_inputs(["[!.]*"]),
+        ):
+            plan = plan_batch(named, target)
+            assert {job.source.name for job in plan.jobs} - {"a.jpg"} == {"a.png", "plain"}
+            assert (plan.others, dict(plan.unread), plan.unlisted) == (1, {".heic": 1}, ())
+    assert plan_batch(named_inputs([], [b"notes.txt"]), "../out").left_alone == 1
+
+
+def test_what_cannot_be_looked_into_is_a_failure_among_others(photos, tmp_path, monkeypatch):
+    # Zip files that can be unpacked are folders by now.
+    (photos / "b.zip").write_bytes(b"PK\x03\x04 and nothing more")
+    named = named_inputs([str(photos / name) for name in ("a.png", "sub", "b.zip")])
+    assert plan_batch(named, str(tmp_path / "out")).unlisted == (photos / "b.zip",)
+
+    def scandir(path: Path) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    plan = plan_batch(named, str(tmp_path / "out"))
+    assert (len(plan.jobs), set(plan.unlisted)) == (1, {photos / "sub", photos / "b.zip"})
+    with pytest.raises(UsageError, match="in: cannot be listed"):
+        plan_batch(str(photos), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("template", [None, "{stem}_new{suffix}"])
+def test_what_an_earlier_run_has_made_is_no_input(photos, tmp_path, monkeypatch, template):
+    monkeypatch.chdir(tmp_path)
+    first = outputs(["**/*.png"], "out/", template)
+    for path in first.values():
+        touch(Path(path))
+    (tmp_path / "link").symlink_to("out")
+    assert outputs(["**/*.png"], "out", template) == first
+    assert outputs(["in/../**/*.png"], f"{tmp_path}/out").keys() == {"in/../in/a.png"}
+    again = ("in/a.png", *first.values(), f"{tmp_path}/out/in/a.png", "out/in")
+    listed = named_inputs([], [os.fsencode(path) for path in again])
+    assert [str(job.source) for job in plan_batch(listed, "out").jobs] == ["in/a.png"]
+    assert [str(file.source) for file in list_for_sorting(listed, Path("out")).files] == ["in/a.png"]
+    assert len(list_files(listed).files) == 3, "only an output can hold what an earlier run has made"
+
+
+def test_files_may_go_to_a_folder_above_them(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert outputs(["in/sub/**/*.JPEG"], "in") == {"in/sub/deep/b.JPEG": "in/deep/b.JPEG"}
+    assert outputs(["in/sub/deep/b.JPEG", "in/a.png"], "more") != {}
+    for words in (["in/a.*"], ["in/a.png", "in/a.jpg"]):
+        with pytest.raises(UsageError, match="this output is also an input"):
+            outputs(words, "in")
+
+
+def test_inputs_that_all_lie_in_the_output_are_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"in/a\.png: lies in the output like all inputs"):
+        plan_batch(named_inputs([], [b"in/a.png"]), "in")
+
+
+def test_folders_that_lead_out_of_the_output_are_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos / "sub")
+    for named in (named_inputs([], [b"../a.png"]), named_inputs(["*/../../*.*"])):
+        with pytest.raises(UsageError, match=r"a\.\w+: a listed or matched path keeps its folders"):
+            plan_batch(named, "../../out/x")
+        with pytest.raises(UsageError, match=r"cannot begin with \.\."):
+            list_for_sorting(named, tmp_path / "out")
+    (match,) = plan_batch(named_inputs(["deep/../../*.png"]), "../../out/x/").jobs
+    assert match.target == Path("../../out/x/a.png")
+    plan = plan_batch(named_inputs([], [b"../a.png"]), None)
+    assert [(job.source, job.relative) for job in plan.jobs] == [(photos / "a.png", "../a.png")]
+    jobs = plan_batch(named_inputs(["..", "../../in/sub/deep"]), "../../out").jobs
+    assert {str(job.target) for job in jobs} == {
+        "../../out/in/a.png",
+        "../../out/in/a.jpg",
+        "../../out/in/sub/deep/b.JPEG",
+        "../../out/deep/b.JPEG",
+    }
+
+
+def test_a_name_and_a_format_that_contradict_each_other(photos, tmp_path):
+    png, jpeg = (NameTemplate(format_=format_named(name)) for name in ("png", "jpg"))
+    source, out = str(photos / "a.png"), str(tmp_path / "b.jpeg")
+    assert plan_batch(source, out, jpeg).jobs[0].target == Path(out)
+    with pytest.raises(UsageError, match=r"b\.jpeg: this name is that of a JPEG file, --format is PNG"):
+        plan_batch(source, out, png)
+    # A folder's name is none of a format, and DICOM is written as such.
+    assert plan_batch(source, f"{out}/", png).jobs[0].target == Path(out) / "a.png"
+    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    assert plan_batch(str(tmp_path / "a.dcm"), str(tmp_path / "b.dcm"), png).jobs[0].dicom

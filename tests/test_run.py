@@ -402,6 +402,16 @@ def test_files_of_others_are_not_replaced_unless_asked(night, tmp_path):
     assert night.run(existing=Existing.OVERWRITE)[0] == {*EVERY, "mine.png"}
 
 
+def test_a_file_of_which_the_ledger_tells_a_failure_alone_is_of_others(night, tmp_path):
+    (tmp_path / "in" / "e.png").write_text("I am a text")
+    assert night.run()[1].exit_code == 3
+    (tmp_path / "out" / "e.png").write_bytes(b"made by hand")
+    save(tmp_path / "in" / "e.png", 40)
+    with pytest.raises(UsageError, match=r"out/e\.png: is there already, not from an earlier run"):
+        night.run()
+    assert (tmp_path / "out" / "e.png").read_bytes() == b"made by hand"
+
+
 def test_times_are_those_of_the_input_where_asked(night, tmp_path):
     os.utime(tmp_path / "in" / "a.png", ns=(10**18, 10**18 + 1))
     night.run(preserve_times=True)

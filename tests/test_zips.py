@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 import zipfile
 from pathlib import Path, PurePath
 
@@ -56,6 +58,17 @@ def test_zips_are_told_by_content_and_others_left_as_they_are(tmp_path):
 
 def test_nothing_is_restored_in_place(tmp_path):
     named = packed(tmp_path / "a.zip", a=b"1")
+    other = Named(tmp_path, PurePath("x"))
+    for inputs in ([named], [other, named]):
+        with (
+            pytest.raises(UsageError, match=r"a\.zip: .*cannot be restored in place"),
+            unpacked(inputs, True),
+        ):
+            pass
+    # What only begins like one is refused alone, and fails among others.
+    named.path.write_bytes(b"PK\x03\x04" + bytes(300))
+    with unpacked([other, named], True) as inputs:
+        assert inputs == (other, named)
     with pytest.raises(UsageError, match=r"a\.zip: .*cannot be restored in place"), unpacked([named], True):
         pass
 
@@ -66,12 +79,45 @@ def test_names_stay_within_the_folder(tmp_path):
         assert content_of(folder.path) == {"up": b"1", "top": b"2"}
 
 
+def test_members_of_one_name_are_told(tmp_path):
+    # Each of these lands on one path; the last one alone would remain.
+    path = tmp_path / "a.zip"
+    for name in ("../b.png", "/b.png", "b.png"):
+        with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+            warnings.simplefilter("ignore")
+            archive.writestr("b.png", b"1")
+            archive.writestr(name, b"2")
+        inputs = [Named(path, PurePath("a.zip"))]
+        for several in (inputs, [*inputs, Named(tmp_path, PurePath("x"))]):
+            with pytest.raises(UsageError) as refusal, unpacked(several):
+                pass
+            assert str(refusal.value) == f"{path}: {name}: another file in it has the same name"
+
+
+def test_files_have_their_times(tmp_path):
+    named = packed(tmp_path / "a.zip", new=b"1")
+    with zipfile.ZipFile(named.path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo("old", (2001, 2, 3, 4, 5, 6)), b"2")
+        archive.writestr(zipfile.ZipInfo("odd", (1980, 0, 0, 31, 63, 62)), b"3")
+    with unpacked([named]) as (folder,):
+        assert time.localtime((folder.path / "old").stat().st_mtime)[:6] == (2001, 2, 3, 4, 5, 6)
+        assert content_of(folder.path) == {"new": b"1", "old": b"2", "odd": b"3"}
+
+
+def test_a_name_of_dots_does_not_lead_out_of_the_output(tmp_path):
+    named = packed(tmp_path / "...zip", a=b"1")
+    with unpacked([named, Named(tmp_path, PurePath("x"))]) as (folder, _):
+        assert folder.below == PurePath("...zip")
+
+
 def test_what_cannot_be_unpacked_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     whole = packed(tmp_path / "a.zip", a=bytes(range(256)) * 9).path.read_bytes()
     damaged = {
         "cut": whole[:-40],
+        "clash": packed(tmp_path / "c.zip", a=b"1", a__b=b"2").path.read_bytes(),
+        "no zip": b"PK\x03\x04" + bytes(300),
         "garbled": whole[:40] + b"\xff" * 40 + whole[80:],
         "encrypted": whole.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
     }
@@ -81,6 +127,13 @@ def test_what_cannot_be_unpacked_is_refused_and_leaves_nothing(tmp_path, monkeyp
         expected = "is an encrypted zip file" if name == "encrypted" else "is a damaged zip file"
         with pytest.raises(UsageError, match=f"{name}.zip: {expected}"), unpacked([Named(path, PurePath())]):
             pass
+        # Among others it stays what it is, and takes no place.
+        several = (Named(path, PurePath(path.name)), packed(tmp_path / "b.zip", b=b"1"))
+        with unpacked(several) as (kept, folder):
+            assert kept is several[0]
+            assert content_of(folder.path.parents[1]) == {"1/b.zip/b": b"1"}
+        with unpacked([Named(path, PurePath(path.name), listed=True)]) as (kept,):
+            assert kept.path == path
     monkeypatch.setattr(zips, "_SHARE", 0.0)
     with (
         pytest.raises(UsageError, match="holds 2304 bytes"),

@@ -126,8 +126,14 @@ def classify_files(
         stopping: asked before each file; True ends it there.
 
     Raises:
-        OutputError, DeviceError: what concerns all files; anything else is that file's error.
+        OutputError, DeviceError: what concerns all files, after the finding of the file that met it and of
+            those under way; anything else is that file's error alone.
     """
+    fatal: PipcliError | None = None
+
+    def ending() -> bool:
+        return fatal is not None or (stopping is not None and stopping())
+
     looking = _Looking(diagnoser, window, sorter, max_pixels)
     for work in overlapped(
         files,
@@ -136,9 +142,12 @@ def classify_files(
         looking.place,
         lambda file: weight_under_way(file.source, file.dicom),
         usual_limits(),
-        stopping or (lambda: False),
+        ending,
     ):
+        fatal = fatal or work.fatal
         yield work.finding
+    if fatal is not None:
+        raise fatal
 
 
 def classify_content(content: bytes, name: str, diagnoser: Diagnoser, max_pixels: int) -> Diagnosis:
@@ -156,6 +165,7 @@ def classify_content(content: bytes, name: str, diagnoser: Diagnoser, max_pixels
 class _Work:
     finding: Finding
     image: Image | None = None
+    fatal: PipcliError | None = None
 
 
 @dataclass(frozen=True)
@@ -201,9 +211,8 @@ class _Looking:
                 noise = {Degradation.NOISE: diagnosis.probabilities[Degradation.NOISE]}
                 diagnosis = replace(diagnosis, probabilities=noise)
             work.finding = Finding(file, diagnosis)
-        except DeviceError:
-            raise
         except Exception as problem:
+            work.fatal = problem if isinstance(problem, DeviceError) else None
             work.finding = Finding(file, error=_as_line(file, problem))
 
     def place(self, work: _Work) -> None:
@@ -212,7 +221,8 @@ class _Looking:
             return
         try:
             work.finding = Finding(file, diagnosis, placed=self.sorter.place(file, diagnosis))
-        except ImageError as problem:
+        except PipcliError as problem:
+            work.fatal = problem if isinstance(problem, OutputError) else None
             work.finding = Finding(file, error=str(problem))
 
 

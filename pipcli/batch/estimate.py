@@ -106,6 +106,6 @@ def _size(path: Path) -> int:
 
 def _free(folder: Path) -> int:
     place = Path(os.path.abspath(folder))
-    while not place.exists():
+    while not os.path.exists(place):
         place = place.parent
     return shutil.disk_usage(place).free

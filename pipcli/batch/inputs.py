@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from pipcli.batch.patterns import fixed_part, matching
 from pipcli.errors import UsageError
 from pipcli.images.naming import shown
 
@@ -19,12 +20,18 @@ class Named:
     Attributes:
         path: where it is.
         below: where it comes to lie below an output folder: a file by its name, a folder's tree by its top.
+            It may begin with .., which :func:`pipcli.batch.plan.plan_batch` refuses where there is an output.
         listed: it stands in a list; what is missing there is a file's failure, not a wrong command.
     """
 
     path: Path
     below: PurePath
     listed: bool = False
+
+
+def is_single(inputs: Sequence[Named]) -> bool:
+    """Whether it is one file or folder: what is wrong with it is a wrong command, among many that file's."""
+    return len(inputs) == 1 and not inputs[0].listed
 
 
 def named_inputs(words: Sequence[str], listed: Iterable[bytes] = ()) -> tuple[Named, ...]:
@@ -52,10 +59,7 @@ def named_inputs(words: Sequence[str], listed: Iterable[bytes] = ()) -> tuple[Na
                 raise UsageError(f"{shown(word)}: there is no such file or folder")
             found.append(_plain(word, single))
         else:
-            matches = sorted(glob.glob(word, recursive=True), key=os.fsencode)
-            base = _fixed_part(word)
-            # A pattern such as `photos/**` matches folders too, whose files it matches already.
-            files = [match for match in matches if not os.path.isdir(match)]
+            files, base = matching(word), fixed_part(word)
             if not files:
                 raise UsageError(f"{shown(word)}: there is no such file, and as a pattern it matches none")
             found.extend(Named(Path(match), PurePath(os.path.relpath(match, base))) for match in files)
@@ -91,9 +95,11 @@ def read_list(path: str, separator: bytes, content: bytes | None = None) -> list
 
 def _plain(word: str, single: bool) -> Named:
     path = Path(word)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return Named(path, PurePath(path.name))
-    return Named(path, PurePath() if single else PurePath(path.name or path.resolve().name))
+    # The names of `.` and `..` tell nothing, and would lead out of the output.
+    named = Path(os.path.realpath(path)) if path.name in ("", "..") else path
+    return Named(path, PurePath() if single else PurePath(named.name))
 
 
 def _from_list(entry: bytes) -> Named:
@@ -101,18 +107,4 @@ def _from_list(entry: bytes) -> Named:
     below = PurePath(os.path.normpath(path))
     if below.is_absolute():
         below = below.relative_to(below.anchor)
-    if ".." in below.parts:
-        raise UsageError(
-            f"{shown(path)}: a listed path keeps its folders below the output and cannot begin with .."
-        )
     return Named(path, below, listed=True)
-
-
-def _fixed_part(pattern: str) -> str:
-    """The folders before the first part of a pattern that holds a wildcard."""
-    fixed: list[str] = []
-    for part in PurePath(pattern).parts:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return os.path.join(*fixed) if fixed else "."

@@ -38,7 +38,10 @@ class Keeping:
 
 
 def refuse_strangers(plan: Plan, ledger: Ledger) -> None:
-    """Refuse to replace files that no ledger tells of; empty ones hold nothing that could be lost.
+    """Refuse to replace files that no run made; empty ones hold nothing that could be lost.
+
+    A run made what a ledger tells of as an output. Where it tells of failures alone, the file came from
+    elsewhere.
 
     Raises:
         UsageError: there are such files where outputs would go.
@@ -47,7 +50,9 @@ def refuse_strangers(plan: Plan, ledger: Ledger) -> None:
     strangers = [
         job.target
         for job in plan.jobs
-        if not job.in_place and file_size(job.target) and not ledger.entries(job.home, job.output)
+        if not job.in_place
+        and file_size(job.target)
+        and all(entry.output_sha256 is None for entry in ledger.entries(job.home, job.output))
     ]
     if strangers:
         count = "is" if len(strangers) == 1 else f"and {len(strangers) - 1} more are"

@@ -3,7 +3,7 @@
 ``.pipcli/ledger.jsonl`` holds a line of JSON a file. A line is on the disk before the output that it tells of
 is put in place; so whatever stands at an output's name and has the hash of a line was made whole. Nothing
 depends on the order of lines: a file is finished when any of them fits. So the ledgers of shards, which write
-``ledger-2of8.jsonl`` and so on, merge by being read together.
+``ledger-2of8.jsonl`` and so on, merge by being read together. Lines that fit alike count once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Recipe:
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One line: what was made of one file, or why nothing was.
 
@@ -86,7 +86,7 @@ class Ledger:
         self._reading = threading.Lock()
 
     def entries(self, home: Path, output: str) -> tuple[Entry, ...]:
-        """All lines about an output, by its path below the ledger's folder ``home``.
+        """The lines about an output, by its path below the ledger's folder ``home``; see `read_ledgers`.
 
         Raises:
             OutputError: a ledger is there and cannot be read.
@@ -105,7 +105,7 @@ class Ledger:
         path = home / FOLDER / self._file
         line = json.dumps(asdict(entry), separators=(",", ":")) + "\n"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             with open(path, "a+b", buffering=0) as file:
                 # A process killed while it wrote may have left half a line; what comes now is not part of it.
                 if file.tell():
@@ -122,6 +122,9 @@ class Ledger:
 def read_ledgers(home: Path) -> dict[str, tuple[Entry, ...]]:
     """Output → its lines in all ledgers of a folder; lines cut short or of another version are passed over.
 
+    Of lines that fit alike the last one is kept, so that a command run every night takes no more memory each
+    time.
+
     Raises:
         OutputError: a ledger is there and cannot be read.
     """
@@ -133,10 +136,24 @@ def read_ledgers(home: Path) -> dict[str, tuple[Entry, ...]]:
                 for line in file:
                     entry = _parse(line, alike)
                     if entry is not None:
-                        lines[entry.output].append(entry)
+                        known = lines[entry.output]
+                        known[:] = [each for each in known if not _fit_alike(each, entry)]
+                        known.append(entry)
     except OSError as error:
         raise OutputError(f"{shown(home / FOLDER)}: cannot be read: {error.strerror or error}") from error
     return {output: tuple(entries) for output, entries in lines.items()}
+
+
+def _fit_alike(one: Entry, other: Entry) -> bool:
+    """Whether two lines about an output say the same of how it was made, and of what."""
+    return (
+        one.input_sha256 == other.input_sha256
+        and one.output_sha256 == other.output_sha256
+        and one.model_sha256 == other.model_sha256
+        and one.parameters == other.parameters
+        and one.left_alone == other.left_alone
+        and (one.error is None) == (other.error is None)
+    )
 
 
 def _parse(line: bytes, alike: dict[str, Mapping[str, Any]]) -> Entry | None:

@@ -79,11 +79,15 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 3 some files failed, 4 all failed, 6 or 7 the run had to stop, 130 interrupted."""
+        """0 all well, 3 some files failed, 4 all failed, 6 or 7 the run had to stop, 130 interrupted.
+
+        A file that was rightly left alone has not failed.
+        """
         if self.stopped_by is not None:
             return self.stopped_by.exit_code
         if self.interrupted:
             return INTERRUPTED
         if self.failures:
-            return SOME_FAILED if self.restored or self.kept or self.untouched else ALL_FAILED
+            well = self.restored or self.kept or self.untouched or self.left_alone
+            return SOME_FAILED if well else ALL_FAILED
         return 0

@@ -6,19 +6,21 @@ All that can be wrong with that is found here, before anything is read, computed
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from pipcli.batch.inputs import Named, named_inputs
+from pipcli.batch.inputs import Named, is_single, named_inputs
 from pipcli.batch.naming import NameTemplate
 from pipcli.errors import OutputError, UsageError
 from pipcli.images import SUFFIXES, find_images
 from pipcli.images.atomic import remove_temporaries
 from pipcli.images.dicom import claims_dicom
+from pipcli.images.formats import UNREAD_SUFFIXES, Format, format_of_name
 from pipcli.images.naming import shown
 
 
@@ -67,7 +69,7 @@ class Aside:
         hidden: hidden files and folders, left alone.
         others: files that are no images, left alone.
         loops: links in a circle, left alone.
-        unlisted: folders that could not be looked into; each is a failure of the run.
+        unlisted: folders and zip files that could not be looked into; each is a failure of the run.
         unread: suffix → number of pictures whose format is not read, left alone.
     """
 
@@ -99,16 +101,17 @@ class Plan(Aside):
     def make_folders(self) -> None:
         """Make every folder that will be written to, and prove that files can be made there.
 
-        What an earlier run left there half-written is removed.
+        What an earlier run left there half-written is removed. For files that are not there, which will
+        fail, nothing is made: in place their folders may be those of a disk that is not mounted.
 
         Raises:
             OutputError: one cannot be made or written to.
         """
-        for folder in dict.fromkeys(job.target.parent for job in self.jobs):
+        for folder in dict.fromkeys(job.target.parent for job in self.jobs if os.path.exists(job.source)):
             try:
                 _make_folder(folder)
                 # Permissions do not tell all: the mount may be read-only, or we may be root.
-                with tempfile.TemporaryFile(dir=folder, prefix=".pipcli-", suffix=".tmp"):
+                with tempfile.TemporaryFile(dir=folder, prefix=".pipcli-", suffix=".probe"):
                     pass
                 remove_temporaries(folder)
             except OSError as error:
@@ -120,7 +123,7 @@ class Plan(Aside):
 def _make_folder(folder: Path) -> None:
     """Make a folder and those above it; unlike pathlib's way not by recursion, for trees of any depth."""
     missing = []
-    while not folder.is_dir():
+    while not os.path.isdir(folder):
         missing.append(folder)
         folder = folder.parent
     for each in reversed(missing):
@@ -141,16 +144,19 @@ def plan_batch(
             and formats.
 
     Raises:
-        UsageError: an input is not there or is the output, the output lies in an input, two files would get
-            one name, an output's suffix is none that can be written, or DICOM would be replaced.
+        UsageError: an input is not there or is the output, the output lies in an input or all inputs in the
+            output, a file would lie outside it, two files would get one name, an output's suffix is none that
+            can be written or not that of the format asked for, or DICOM would be replaced.
         OutputError: the output cannot be written where it is to go.
     """
     named = named_inputs([inputs]) if isinstance(inputs, str) else tuple(inputs)
+    if target is not None:
+        _refuse_leaving(named)
     if target is None:
         plan = _plan_in_place(named)
     elif not target:
         raise UsageError("the output has an empty name")
-    elif len(named) == 1 and not named[0].listed and not named[0].path.is_dir():
+    elif is_single(named) and not os.path.isdir(named[0].path):
         plan = _plan_file(named[0], target, template)
     else:
         plan = _plan_folder(named, Path(target), template or NameTemplate())
@@ -158,9 +164,34 @@ def plan_batch(
         _refuse_overwritten_inputs(plan.jobs)
     _refuse_collisions(plan.jobs)
     for job in plan.jobs:
-        if job.target.exists() and not job.target.is_file():
-            raise OutputError(f"{shown(job.target)}: is no regular file, it is not replaced")
+        if not job.in_place:
+            _refuse_irregular(job.target)
     return plan
+
+
+def _refuse_irregular(target: Path) -> None:
+    """Refuse an output in whose place there is something that is no file, or where nobody can tell."""
+    try:
+        mode = target.stat().st_mode
+    except PermissionError as error:
+        raise OutputError(f"{shown(target)}: cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"{shown(target)}: is no regular file, it is not replaced")
+
+
+def require_format(target: str, format_: Format | None) -> None:
+    """Check that the format that is asked for, if any, is what an output file's suffix says.
+
+    Raises:
+        UsageError: the suffix names another format.
+    """
+    named = format_of_name(target)
+    if format_ is not None and named is not None and named is not format_:
+        raise UsageError(
+            f"{shown(target)}: this name is that of a {named.name} file, --format is {format_.name}"
+        )
 
 
 def _plan_file(named: Named, target: str, template: NameTemplate | None) -> Plan:
@@ -173,6 +204,8 @@ def _plan_file(named: Named, target: str, template: NameTemplate | None) -> Plan
     path, dicom = Path(target), claims_dicom(source)
     if folder:
         path /= named.below.with_name(_named(source.name, template, dicom))
+    elif template is not None and not dicom:
+        require_format(target, template.format_)
     job = Job(source, path, Path(target) if folder else path.parent, named.below.as_posix(), dicom)
     _check_suffix(job)
     require_writable(path.parent)
@@ -193,7 +226,7 @@ def _check_suffix(job: Job) -> None:
             raise UsageError(
                 f"{shown(job.target)}: {shown(job.source)} is DICOM and is written as such, not as {suffix}"
             )
-    elif suffix and suffix not in SUFFIXES:
+    elif suffix and suffix not in SUFFIXES and os.path.exists(job.source):
         known = ", ".join(sorted(SUFFIXES))
         raise UsageError(f"{shown(job.target)}: its suffix is none that can be written: {known}")
 
@@ -214,7 +247,7 @@ def _plan_folder(inputs: Sequence[Named], target: Path, template: NameTemplate) 
 def _plan_in_place(inputs: Sequence[Named]) -> Plan:
     def job(source: Path, below: PurePath, dicom: bool) -> Job:
         # What a link leads to is restored, and the link stays.
-        path = source.resolve()
+        path = Path(os.path.realpath(source))
         return Job(path, path, path.parent, below.as_posix(), dicom)
 
     plan = _gather(inputs, exclude=(), make=job)
@@ -226,43 +259,103 @@ def _plan_in_place(inputs: Sequence[Named]) -> Plan:
 
 
 def list_files(inputs: Sequence[Named], exclude: Sequence[Path] = ()) -> Listing:
-    """All images of what the user named, each once, and what is left alone; folders in ``exclude`` too."""
-    files: dict[tuple[Path, PurePath], File] = {}
-    unlisted: list[Path] = []
-    unread: Counter[str] = Counter()
-    hidden = others = loops = 0
+    """All images of what the user named, each once, and what is left alone.
+
+    Of several inputs, files that are no images by their suffix are left alone as they are in a folder, and
+    what cannot be looked into is a failure; a single one is taken as it is.
+
+    Args:
+        inputs: what the user named.
+        exclude: folders not to look into. Matches of patterns and listed files in them are passed over too:
+            a pattern or list that takes in the output finds there what an earlier run has made.
+
+    Raises:
+        UsageError: nothing is left but what is passed over, or a single folder cannot be listed.
+    """
+    single, count = is_single(inputs), _Count()
+    excluded = {identity for path in exclude if (identity := _identity(path)) is not None}
+    passed = None
     for named in inputs:
-        if named.path.is_dir():
-            found = find_images(named.path, exclude)
-            images = [
-                File(named.path / name, named.below / name, name in found.dicom) for name in found.images
-            ]
-            hidden += found.hidden
-            others += found.others
-            unread.update(found.unread)
-            loops += len(found.loops)
-            unlisted.extend(named.path / name for name in found.unreadable)
+        if _lies_in(named, excluded):
+            passed = named.path
+        elif os.path.isdir(named.path):
+            count.add_folder(named, exclude, single)
         else:
-            images = [File(named.path, named.below, claims_dicom(named.path))]
-        for file in images:
-            files.setdefault((file.source, file.below), file)
+            count.add_file(named, single)
+    if passed is not None and not count.files:
+        raise UsageError(f"{shown(passed)}: lies in the output like all inputs; choose another output")
     return Listing(
-        tuple(files.values()),
-        hidden=hidden,
-        others=others,
-        loops=loops,
-        unlisted=tuple(unlisted),
-        unread=dict(unread),
+        tuple(count.files.values()),
+        hidden=count.hidden,
+        others=count.others,
+        loops=count.loops,
+        unlisted=tuple(count.unlisted),
+        unread=dict(count.unread),
     )
+
+
+def _lies_in(named: Named, folders: Collection[tuple[int, int]]) -> bool:
+    """Whether one of the folders lies between a file and where its pattern or list begins."""
+    # Only there: files may well go from a folder to the one above it.
+    count = max(len(named.below.parts) - 1, 0) if folders else 0
+    return any(_identity(folder) in folders for folder in list(named.path.parents)[:count])
+
+
+@dataclass
+class _Count:
+    """What was found so far."""
+
+    files: dict[tuple[Path, PurePath], File] = field(default_factory=dict)
+    hidden: int = 0
+    others: int = 0
+    loops: int = 0
+    unlisted: list[Path] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+
+    def add_folder(self, named: Named, exclude: Sequence[Path], single: bool) -> None:
+        """Add all that a folder holds; among others, one that cannot be listed is a failure."""
+        try:
+            found = find_images(named.path, exclude)
+        except UsageError:
+            if single:
+                raise
+            self.unlisted.append(named.path)
+            return
+        for name in found.images:
+            self._add(File(named.path / name, named.below / name, name in found.dicom))
+        self.hidden += found.hidden
+        self.others += found.others
+        self.unread.update(found.unread)
+        self.loops += len(found.loops)
+        self.unlisted.extend(named.path / name for name in found.unreadable)
+
+    def add_file(self, named: Named, single: bool) -> None:
+        """Add a file; among others, one that is there and whose suffix names no image is left alone."""
+        suffix, dicom = named.path.suffix.lower(), claims_dicom(named.path)
+        # What has no suffix may be an image, and what is not there is to fail when it is read.
+        if single or dicom or not suffix or suffix in SUFFIXES or not os.path.exists(named.path):
+            self._add(File(named.path, named.below, dicom))
+        elif suffix == ".zip":
+            # All that can be unpacked has become a folder.
+            self.unlisted.append(named.path)
+        elif suffix in UNREAD_SUFFIXES:
+            self.unread[suffix] += 1
+        else:
+            self.others += 1
+
+    def _add(self, file: File) -> None:
+        self.files.setdefault((file.source, file.below), file)
 
 
 def list_for_sorting(inputs: Sequence[Named], target: Path) -> Listing:
     """The same, where each file is to lie in a folder below the target; changes nothing.
 
     Raises:
-        UsageError: the target lies in an input, or two files would have one name there.
+        UsageError: the target lies in an input or all inputs in it, a file would lie outside it, or two
+            files would have one name there.
         OutputError: the target cannot be written to.
     """
+    _refuse_leaving(inputs)
     _refuse_target(inputs, target)
     listing = list_files(inputs, (target,))
     _refuse_collisions([Job(file.source, target / file.below, target, "") for file in listing.files])
@@ -288,18 +381,28 @@ def _gather(
     )
 
 
+def _refuse_leaving(inputs: Sequence[Named]) -> None:
+    """Refuse files whose folders, which they keep, would lead out of the output."""
+    for named in inputs:
+        if ".." in named.below.parts:
+            raise UsageError(
+                f"{shown(named.path)}: a listed or matched path keeps its folders below the output "
+                "and cannot begin with .."
+            )
+
+
 def _refuse_target(inputs: Sequence[Named], target: Path) -> None:
     """Refuse an output folder that is none, lies in an input, or cannot be written to."""
     if os.path.exists(target) and not os.path.isdir(target):
         raise OutputError(f"{shown(target)}: is a file; for a folder of images it must be a folder")
     for named in inputs:
-        if named.path.is_dir():
+        if os.path.isdir(named.path):
             _refuse_nesting(named.path, target)
     require_writable(target)
 
 
 def _refuse_nesting(source: Path, target: Path) -> None:
-    resolved = target.resolve()
+    resolved = Path(os.path.realpath(target))
     for place in (resolved, *resolved.parents):
         # By identity, not by name: names may differ in case, or lead through links and mounts.
         if os.path.exists(place) and os.path.samefile(place, source):
@@ -322,7 +425,7 @@ def require_writable(folder: Path) -> None:
     place = Path(os.path.abspath(folder))
     while not os.path.lexists(place):
         place = place.parent
-    if not place.is_dir():
+    if not os.path.isdir(place):
         raise OutputError(f"{shown(folder)}: cannot be made: {shown(place)} is no folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise OutputError(f"{shown(folder)}: cannot be written to: {shown(place)} is not yours or read-only")
@@ -342,7 +445,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     """Device and inode of what a path leads to, None where it leads nowhere."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino
 

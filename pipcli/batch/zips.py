@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from pipcli.batch.inputs import Named
+from pipcli.batch.inputs import Named, is_single
 from pipcli.errors import OutputError, PipcliError, UsageError
 from pipcli.images.naming import shown
 
@@ -23,34 +25,31 @@ _SHARE = 0.9
 def unpacked(inputs: Sequence[Named], in_place: bool = False) -> Iterator[tuple[Named, ...]]:
     """The inputs with a folder in place of each zip file, by content; the folders go when the context ends.
 
-    Zip files within folders are left alone.
+    Zip files within folders are left alone. Among several inputs, one that is damaged or encrypted stays the
+    file that it is, for the plan to count as a failure.
 
     They lie below the system's folder for temporary files, open to nobody else, and are named as the zip
     files are. A single zip file's tree comes to lie below the output by its top, of several each below its
     own name without suffix.
 
     Raises:
-        UsageError: a zip file is damaged or encrypted, what it holds does not fit on the disk, or it is to
-            be restored in place.
+        UsageError: a single zip file is damaged or encrypted; two files in one have one name; what one holds
+            does not fit on the disk; or it is to be restored in place.
         OutputError: it cannot be unpacked.
     """
-    packed = next((named.path for named in inputs if is_zip(named.path)), None)
-    if packed is None:
+    packed = [named.path for named in inputs if is_zip(named.path)]
+    if in_place:
+        _refuse_in_place(packed if is_single(inputs) else list(filter(zipfile.is_zipfile, packed)))
+    if in_place or not packed:
         yield tuple(inputs)
         return
-    if in_place:
-        raise UsageError(f"{shown(packed)}: is a zip file, whose files cannot be restored in place")
     with tempfile.TemporaryDirectory(prefix="pipcli-") as temporary:
-        folders = []
-        for index, named in enumerate(inputs):
-            if not is_zip(named.path):
-                folders.append(named)
-                continue
-            folder = Path(temporary) / str(index) / named.path.name
-            _unpack(named.path, folder)
-            alone = len(inputs) == 1 and not named.listed
-            folders.append(replace(named, path=folder, below=PurePath() if alone else _stem(named.below)))
-        yield tuple(folders)
+        yield tuple(
+            _in_folder(named, Path(temporary) / str(index), is_single(inputs))
+            if is_zip(named.path)
+            else named
+            for index, named in enumerate(inputs)
+        )
 
 
 def is_zip(path: Path) -> bool:
@@ -64,8 +63,33 @@ def is_zip(path: Path) -> bool:
         return False
 
 
+class _UnreadableError(UsageError):
+    """A zip file cannot be read; among others it is that file's failure."""
+
+
+def _refuse_in_place(packed: Sequence[Path]) -> None:
+    if packed:
+        raise UsageError(f"{shown(packed[0])}: is a zip file, whose files cannot be restored in place")
+
+
+def _in_folder(named: Named, place: Path, single: bool) -> Named:
+    """The input as a folder within a place of its own; among others it stays a file if it cannot be read."""
+    folder = place / named.path.name
+    try:
+        _unpack(named.path, folder)
+    except _UnreadableError:
+        if single:
+            raise
+        shutil.rmtree(place)
+        return named
+    return replace(named, path=folder, below=PurePath() if single else _stem(named.below))
+
+
 def _stem(below: PurePath) -> PurePath:
-    return below.with_suffix("") if below.suffix.lower() == ".zip" else below
+    """The path without .zip; all of it where a name such as ``...zip`` would leave none, or lead upwards."""
+    if below.suffix.lower() != ".zip" or below.stem in (".", ".."):
+        return below
+    return below.with_suffix("")
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -74,21 +98,41 @@ def _unpack(path: Path, folder: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             if any(member.flag_bits & 1 for member in members):
-                raise UsageError(f"{shown(path)}: is an encrypted zip file")
+                raise _UnreadableError(f"{shown(path)}: is an encrypted zip file")
             size, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
             if size > free * _SHARE:
                 raise UsageError(
                     f"{shown(path)}: holds {size} bytes, of which {int(free * _SHARE)} fit in {shown(folder)}"
                 )
+            made: set[tuple[int, int]] = set()
             for member in members:
                 # zipfile keeps every name within the folder, and no more than file_size bytes of each.
-                archive.extract(member, folder)
+                file = archive.extract(member, folder)
+                # By identity: on some file systems `A.png` and `a.png` are one file too.
+                status = os.stat(file)
+                if (status.st_dev, status.st_ino) in made:
+                    raise UsageError(
+                        f"{shown(path)}: {shown(member.filename)}: another file in it has the same name"
+                    )
+                made.add((status.st_dev, status.st_ino))
+                _keep_time(member, file)
     except PipcliError:
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        raise UsageError(f"{shown(path)}: is a damaged zip file: {error}") from error
+        raise _UnreadableError(f"{shown(path)}: is a damaged zip file: {error}") from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise _UnreadableError(
+            f"{shown(path)}: is a damaged zip file: a file and a folder in it have one name"
+        ) from error
     except OSError as error:
         raise OutputError(f"{shown(path)}: cannot be unpacked: {error.strerror or error}") from error
     except Exception as error:
         # zlib, lzma and bz2 have errors of their own.
-        raise UsageError(f"{shown(path)}: is a damaged zip file: {type(error).__name__}") from error
+        raise _UnreadableError(f"{shown(path)}: is a damaged zip file: {type(error).__name__}") from error
+
+
+def _keep_time(member: zipfile.ZipInfo, file: str) -> None:
+    """Give an unpacked file its time in the zip file, which is local time; not one that there cannot be."""
+    with suppress(ValueError, OverflowError, OSError):
+        seconds = time.mktime((*member.date_time, 0, 0, -1))
+        os.utime(file, (seconds, seconds))

@@ -6,7 +6,6 @@ Only light modules are imported here; each command imports what it needs when it
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -26,8 +25,9 @@ from pipcli.cli.messages import complain
 from pipcli.cli.models import models
 from pipcli.cli.restore import restore
 from pipcli.cli.speed import speed
+from pipcli.cli.standard import lead_nowhere, open_closed_streams
 from pipcli.cli.train import train
-from pipcli.errors import INTERRUPTED, PipcliError
+from pipcli.errors import INTERRUPTED, OutputError, PipcliError
 
 # The parser's own errors. typer took click in between its versions, so their module goes by two names.
 _ParserError: Any = typer.BadParameter.__mro__[2]
@@ -46,19 +46,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Whatever a user can cause becomes one line on stderr; a traceback is a bug.
     """
+    open_closed_streams()
     try:
-        given = sys.argv[1:] if arguments is None else arguments
-        code = app(given or ["--help"], prog_name="pipcli", standalone_mode=False)
+        code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`).
+        lead_nowhere(sys.stdout)
+        return 1
+    except OSError as error:
+        if error.filename is not None:  # a file's: the commands tell of these, so that this is a bug
+            raise
+        lead_nowhere(sys.stdout)
+        complain(f"standard output: cannot be written: {error.strerror or error}")
+        return OutputError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """The exit code of a command, once its errors are told."""
+    try:
+        code = app(arguments or ["--help"], prog_name="pipcli", standalone_mode=False)
     except PipcliError as error:
         complain(str(error))
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone (`| head`). Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
     except _ParserError as error:
         complain(error.format_message())
         return int(error.exit_code)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,22 @@ if TYPE_CHECKING:
     from pipcli.batch.plan import Job, Plan
     from pipcli.inference.engine import Restorer
 
+MOST_KINDS = 20
+"""Kinds of warnings that a summary tells of."""
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]\d+)?")
+
 
 @contextmanager
-def progress_bar(count: int, quiet: bool) -> Iterator[Callable[[], object]]:
-    """A bar on stderr where that is a terminal; gives a function to call after each file."""
+def progress_bar(count: int, quiet: bool, printing: bool) -> Iterator[Callable[[], object]]:
+    """A bar on stderr where that is a terminal; gives a function to call after each file.
+
+    Args:
+        printing: lines go to stdout meanwhile; where that is a terminal too, there is no bar, since they
+            would be written into it.
+    """
     from tqdm import tqdm
 
-    hidden = quiet or not sys.stderr.isatty()
+    hidden = quiet or not sys.stderr.isatty() or (printing and sys.stdout.isatty())
     with tqdm(total=count, unit="file", file=sys.stderr, disable=hidden, leave=False) as bar:
         yield bar.update
 
@@ -57,26 +67,50 @@ def outcome_line(outcome: Outcome, task: str, told: Any) -> str:
 def tell_summary(
     summary: Summary, plan: Plan, setting: str, warnings: Mapping[str, int], quiet: bool
 ) -> None:
-    """What failed, and the sums of the run."""
+    """What is to be known of a run, then what failed, then the sums: what matters most is seen last."""
+    if not quiet:
+        _tell_notes(summary, plan, warnings)
     for failure in summary.failures:
         complain(failure)
     for line in summary.incomplete:
         complain(line)
-    if quiet:
-        return
+    if not quiet:
+        say(f"{account(summary, plan)} in {duration(summary.seconds)}, {setting}")
+
+
+def _tell_notes(summary: Summary, plan: Plan, warnings: Mapping[str, int]) -> None:
     for line in summary.divided:
         say(f"warning: {line}")
-    for warning, count in warnings.items():
-        say(f"warning: {warning} ({files(count)})")
+    for line in warning_lines(warnings):
+        say(f"warning: {line}")
     for reason, count in summary.left_alone.items():
         say(f"left alone: {files(count)}, each {reason}" if count > 1 else f"left alone: 1 file {reason}")
     if plan.left_alone:
         say(f"left alone: {passed_over(plan)}")
     if summary.verdicts:
         say(f"found: {findings(summary.verdicts)}")
-    say(f"{account(summary, plan)} in {duration(summary.seconds)}, {setting}")
     if summary.redone:
         say(f"{summary.redone} results were not finite or absurd at first, computed again in more bits")
+
+
+def warning_lines(warnings: Mapping[str, int]) -> list[str]:
+    """Warnings and of how many files each is, the most frequent kinds first.
+
+    Those that differ in their numbers alone are of one kind, and one of them stands for all.
+    """
+    kinds: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for warning, count in warnings.items():
+        kinds[_NUMBER.sub("0", warning)].append((warning, count))
+    ordered = sorted(kinds.values(), key=lambda kind: -sum(count for _, count in kind))
+    lines = []
+    for (warning, count), *alike in ordered[:MOST_KINDS]:
+        others = sum(number for _, number in alike)
+        told = f", {others} of them with other numbers" if others else ""
+        lines.append(f"{warning} ({files(count + others)}{told})")
+    untold = sum(map(len, ordered[MOST_KINDS:]))
+    if untold:
+        lines.append(f"and {untold} other {'note' if untold == 1 else 'notes'}, in --json and the ledger")
+    return lines
 
 
 def account(summary: Summary, plan: Plan) -> str:

@@ -21,9 +21,10 @@ from pipcli.cli.choosing import check_threshold
 from pipcli.cli.interrupts import deferred_interrupts, terminated_like_interrupted
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, DeviceOption, MaxPixelsOption, check_max_pixels
+from pipcli.cli.standard import read_stdin
 from pipcli.cli.stream import STREAM
 from pipcli.degradations import Degradation
-from pipcli.errors import ALL_FAILED, INTERRUPTED, SOME_FAILED, ImageError, UsageError
+from pipcli.errors import ALL_FAILED, INTERRUPTED, SOME_FAILED, ImageError, PipcliError, UsageError
 from pipcli.models.zoo import DEFAULT_CLASSIFIER
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _NARROWEST = 16
 """Least characters of a file's name in a table on a terminal."""
 _FOUND = len("rain+lowlight")
 _PAIR = len("lowlight 0.00")
+_SHORT = {"lowlight": "low"}
+"""Words of a table for which a terminal is too narrow."""
 
 
 def classify(
@@ -129,7 +132,7 @@ def classify(
     if not streaming:
         listed = []
         if files0_from is not None:
-            content = sys.stdin.buffer.read() if files0_from == STREAM else None
+            content = read_stdin() if files0_from == STREAM else None
             listed = read_list(files0_from, b"\0", content)
         named = named_inputs(words, listed)
         inputs = context.with_resource(unpacked(named, False))
@@ -157,7 +160,7 @@ def classify(
     if header is not None:
         print(header, flush=True)
     if streaming:
-        content = sys.stdin.buffer.read()
+        content = read_stdin()
         try:
             diagnosis = classify_content(content, "standard input", diagnoser, pixels)
         except ImageError as error:
@@ -171,40 +174,45 @@ def classify(
     failures = [f"{folder}: cannot be listed" for folder in listing.unlisted]
     classes: Counter[str] = Counter()
     left_alone = done = 0
-    table_on_terminal = not (as_json or as_csv) and sys.stdout.isatty()
+    stopped_by: PipcliError | None = None
     with (
-        progress_bar(len(listing.files), quiet or table_on_terminal) as advance,
+        progress_bar(len(listing.files), quiet, printing=True) as advance,
         deferred_interrupts("stopping after the file in hand; once more stops at once") as stopping,
     ):
-        for finding in classify_files(listing.files, diagnoser, chosen_window, sorter, pixels, stopping):
-            row = Row.of(finding, least, top)
-            done += 1
-            if finding.error is not None:
-                failures.append(finding.error)
-            elif finding.left_alone is not None:
-                left_alone += 1
-            else:
-                classes[row.found] += 1
-            line = as_line(row)
-            if line is not None:
-                print(line, flush=True)
-            advance()
+        try:
+            for finding in classify_files(listing.files, diagnoser, chosen_window, sorter, pixels, stopping):
+                row = Row.of(finding, least, top)
+                done += 1
+                if finding.error is not None:
+                    failures.append(finding.error)
+                elif finding.left_alone is not None:
+                    left_alone += 1
+                else:
+                    classes[row.found] += 1
+                line = as_line(row)
+                if line is not None:
+                    print(line, flush=True)
+                advance()
+        except PipcliError as error:  # a full disk, say; it is among the failures
+            stopped_by = error
         interrupted = stopping()
+    if classes and not quiet:
+        say(f"found: {findings(classes)}")
     for failure in failures:
         complain(failure)
     if not quiet:
-        if classes:
-            say(f"found: {findings(classes)}")
         passed = left_alone + listing.left_alone
         unreached = len(listing.files) - done
         say(
             f"{classes.total()} looked at, {len(failures)} failed, {passed} left alone"
             f"{f', {unreached} not begun' if unreached else ''} in {duration(time.monotonic() - start)}"
         )
+    if stopped_by is not None:
+        raise typer.Exit(stopped_by.exit_code)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if failures:
-        raise typer.Exit(SOME_FAILED if classes else ALL_FAILED)
+        raise typer.Exit(SOME_FAILED if classes or left_alone else ALL_FAILED)
 
 
 @dataclass(frozen=True)
@@ -286,10 +294,12 @@ class Table:
     Attributes:
         width: of the column of names.
         top: how many degradations are shown, or None for the class.
+        narrow: these stand in short words, and not below each other, to leave room for the names.
     """
 
     width: int
     top: int | None
+    narrow: bool = False
 
     @staticmethod
     def fitting(sources: Sequence[Path], top: int | None) -> Table:
@@ -297,17 +307,24 @@ class Table:
         from pipcli.images.naming import shown
 
         needed = max((len(shown(source)) for source in sources), default=0)
+        narrow = False
         if sys.stdout.isatty():
+            columns = shutil.get_terminal_size().columns
             others = _FOUND + 15 if top is None else 7 + (2 + _PAIR) * top
-            needed = min(needed, max(_NARROWEST, shutil.get_terminal_size().columns - others))
-        return Table(max(needed, len("file")), top)
+            if top is not None and min(needed, _NARROWEST) + others > columns:
+                narrow = True
+                words = [_SHORT.get(kind, kind) for kind in map(str, Degradation)]
+                others = 7 + sum(sorted(len(f"  {word} 0.00") for word in words)[-top:])
+            needed = min(needed, max(_NARROWEST, columns - others))
+        return Table(max(needed, len("file")), top, narrow)
 
     @property
     def header(self) -> str:
         """The names of the columns."""
         if self.top is None:
             return f"{'file':<{self.width}}  {'found':<{_FOUND}}  sure  sigma"
-        return f"{'file':<{self.width}}  sigma  most probable"
+        short = "; ".join(f"{short} is {word}" for word, short in _SHORT.items())
+        return f"{'file':<{self.width}}  sigma  most probable{f' ({short})' if self.narrow else ''}"
 
     def line(self, row: Row) -> str | None:
         """A row; None for a file that failed, of which an error is told."""
@@ -321,7 +338,10 @@ class Table:
         sigma = f"{row.sigma:5.1f}" if "noise" in row.found else f"{'-':>5}"
         if self.top is None:
             return f"{name:<{self.width}}  {row.found:<{_FOUND}}  {row.sure:4.2f}  {sigma}"
-        pairs = (f"{kind} {chance:.2f}".ljust(_PAIR) for kind, chance in row.probabilities.items())
+        if self.narrow:
+            pairs = [f"{_SHORT.get(kind, kind)} {chance:.2f}" for kind, chance in row.probabilities.items()]
+        else:
+            pairs = [f"{kind} {chance:.2f}".ljust(_PAIR) for kind, chance in row.probabilities.items()]
         return f"{name:<{self.width}}  {sigma}  {'  '.join(pairs)}".rstrip()
 
 

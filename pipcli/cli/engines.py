@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pipcli.cli.messages import say
@@ -34,8 +34,9 @@ def make_restorer(
     tile: int,
     batch: int | None = None,
     compiled: bool = False,
+    tell: Callable[[str], None] = say,
 ) -> Restorer:
-    """A Restorer; an engine other than torch has its graphs made first, which stderr tells of.
+    """A Restorer; an engine other than torch has its graphs made first, which is told.
 
     Args:
         model: as :func:`pipcli.models.zoo.load_model` gives it.
@@ -43,6 +44,7 @@ def make_restorer(
             :data:`FASTEST` that is installed, computes in that precision, and stays within the tolerance.
         batch: None for what is usual on the device.
         compiled: by torch.compile.
+        tell: given what takes long or comes out otherwise than asked for, a line each.
 
     Raises:
         UsageError, DeviceError, ExportError, OutputError: what is asked for is not there, or cannot be made.
@@ -57,17 +59,17 @@ def make_restorer(
     size = usual_batch(where) if batch is None else batch
     if compiled:
         how = choose_precision(precision, where)
-        return Restorer(_compiled(model, where, how), where, how, tile, size)
+        return Restorer(_compiled(model, where, how, tell), where, how, tile, size)
     for name in _candidates(model, where) if engine == AUTO else (engine,):
         if name == TORCH:
             break
         try:
-            made, how = _on_engine(model, where, name, precision)
+            made, how = _on_engine(model, where, name, precision, tell)
         except (UsageError, DeviceError, ExportError) as error:
             if engine != AUTO:
                 raise
             if isinstance(error, ExportError):
-                say(f"warning: torch computes, since {error}")
+                tell(f"warning: torch computes, since {error}")
             continue
         return Restorer(made, where, how, tile, size)
     return Restorer(model, where, choose_precision(precision, where), tile, size)
@@ -86,7 +88,7 @@ def _candidates(model: RestorationModel, where: torch.device) -> tuple[str, ...]
 
 
 def _on_engine(
-    model: RestorationModel, where: torch.device, name: str, precision: str
+    model: RestorationModel, where: torch.device, name: str, precision: str, tell: Callable[[str], None]
 ) -> tuple[RestorationModel, Precision]:
     # Here, since it takes its time: the exporter comes with it.
     from pipcli.export.engines import choose_engine, on_engine
@@ -94,19 +96,24 @@ def _on_engine(
     chosen = choose_engine(name, where)
     how = engine_precision(precision, chosen)
     made = on_engine(
-        model, chosen, how.dtype, on_making=lambda: say(f"making graphs for {chosen}: once for these weights")
+        model,
+        chosen,
+        how.dtype,
+        on_making=lambda: tell(f"making graphs for {chosen}: once for these weights"),
     )
     return made, how
 
 
-def _compiled(model: RestorationModel, where: torch.device, how: Precision) -> RestorationModel:
+def _compiled(
+    model: RestorationModel, where: torch.device, how: Precision, tell: Callable[[str], None]
+) -> RestorationModel:
     from pipcli.export.engines import compiled
 
     if where.type != "cpu":
         raise UsageError("--compile is for the CPU here: use --device cpu, or leave it out")
     if how.value == "fp16":
         raise DeviceError("--compile does not compute in fp16: use --precision fp32 or bf16")
-    say("compiling: minutes, less where it was done before")
+    tell("compiling: minutes, less where it was done before")
     return compiled(model, how.dtype)
 
 

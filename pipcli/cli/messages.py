@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import sys
 
+from pipcli.cli.standard import lead_nowhere
+
 
 def say(message: str) -> None:
     """A line of information on stderr."""
-    print(f"pipcli: {message}", file=sys.stderr)
+    _tell(f"pipcli: {message}")
 
 
 def complain(message: str) -> None:
     """An error on stderr, as one line whatever the message holds."""
-    print(f"pipcli: error: {' '.join(message.split())}", file=sys.stderr)
+    _tell(f"pipcli: error: {' '.join(message.split())}")
+
+
+def _tell(line: str) -> None:
+    try:
+        print(line, file=sys.stderr)
+    except OSError:
+        # The disk under a log is full, or its reader has gone: that must not cost a night's work.
+        lead_nowhere(sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_PICTURES = 200
 """Files that the page shows with pictures, spread evenly over the plan: some 40 MB, which a browser opens."""
+_TITLE = "Restored: "
 
 
 class ReportBook:
@@ -43,8 +45,12 @@ class ReportBook:
         """Keep what became of a file."""
         self._outcomes[outcome.job] = outcome
 
-    def write(self, path: Path, title: str, facts: tuple[tuple[str, str], ...]) -> None:
+    def write(self, path: Path, task: str, facts: tuple[tuple[str, str], ...]) -> None:
         """Write the page.
+
+        Args:
+            task: what the user asked for.
+            facts: about how it was made, name and value.
 
         Raises:
             OutputError: it cannot be written.
@@ -58,7 +64,7 @@ class ReportBook:
             FileRecord(shown(folder), "", "failed", 0.0, (f"{shown(folder)}: cannot be listed",))
             for folder in self._plan.unlisted
         )
-        page = restored_page(RestoredReport(title, facts, tuple(records)))
+        page = restored_page(RestoredReport(_TITLE + task, facts, tuple(records)))
         write_bytes(path, page.encode("utf-8"))
 
     def _record(self, job: Job) -> FileRecord:
@@ -100,11 +106,11 @@ def _views_of_files(job: Job) -> tuple[Pair, ...]:
     return views_of(before, after) if same else ()
 
 
-def check_report(path: Path) -> None:
+def check_report(path: Path, overwrite: bool) -> None:
     """Refuse a page that could not be written, before the work of a night.
 
     Raises:
-        UsageError: it is a folder, or does not end in .html.
+        UsageError: it is a folder, or does not end in .html, or a file is there that is no such page.
         OutputError: its folder cannot be written to.
     """
     from pipcli.batch.plan import require_writable
@@ -112,4 +118,18 @@ def check_report(path: Path) -> None:
 
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise UsageError(f"{shown(path)}: a report is a file whose name ends in .html")
+    if os.path.lexists(path) and not overwrite and not _is_report(path):
+        raise UsageError(f"{shown(path)}: is there already; --overwrite replaces a file")
     require_writable(path.parent)
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is the page of an earlier run, which the next may replace."""
+    from pipcli.reports.page import self_contained_page
+
+    beginning = self_contained_page(_TITLE, "restored", ()).partition("</title>")[0].encode("utf-8")
+    try:
+        with path.open("rb") as file:
+            return file.read(len(beginning)) == beginning
+    except OSError:
+        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,6 +39,7 @@ from pipcli.cli.options import (
     parse_bytes,
 )
 from pipcli.cli.report import ReportBook, check_report
+from pipcli.cli.standard import read_stdin
 from pipcli.cli.stream import STREAM, check_stream, restore_stream
 from pipcli.errors import ALL_FAILED, ImageError, UsageError
 from pipcli.models.zoo import DEFAULT_MODEL
@@ -292,7 +292,7 @@ def restore(
     if not streaming:
         listed = []
         if files0_from is not None:
-            content = sys.stdin.buffer.read() if files0_from == STREAM else None
+            content = read_stdin() if files0_from == STREAM else None
             listed = read_list(files0_from, b"\0", content)
         # What is unpacked goes when the command ends, however it ends.
         inputs = context.with_resource(unpacked(named_inputs(words, listed), in_place))
@@ -302,7 +302,7 @@ def restore(
         if existing is Existing.RESUME:
             refuse_strangers(plan, ledger)
         if report is not None:
-            check_report(report)
+            check_report(report, overwrite)
 
     from pipcli.inference.decision import recorded_passes
     from pipcli.inference.heap import keep_freed_memory
@@ -313,7 +313,14 @@ def restore(
     # The limit on memory counts what torch takes, so that auto is torch there.
     chosen = EngineName.TORCH if engine is EngineName.AUTO and most_memory is not None else engine
     restorer = make_restorer(
-        zoo.load_model(model), device.value, chosen.value, precision.value, tile, batch, compiled
+        zoo.load_model(model),
+        device.value,
+        chosen.value,
+        precision.value,
+        tile,
+        batch,
+        compiled,
+        (lambda line: None) if quiet else say,
     )
     memory = None
     if most_memory is None and restorer.device.type == "cpu":
@@ -381,7 +388,7 @@ def restore(
     if not quiet:
         say(f"{files(len(plan.jobs))} to restore with {setting}")
     with (
-        progress_bar(len(plan.jobs), quiet) as advance,
+        progress_bar(len(plan.jobs), quiet, as_json) as advance,
         deferred_interrupts("stopping after the file in hand; once more stops at once") as stopping,
     ):
         warnings: Counter[str] = Counter()
@@ -432,7 +439,7 @@ def restore(
             ("time", duration(summary.seconds)),
             ("program", f"pipcli {__version__}"),
         )
-        book.write(report, f"Restored: {wanted.label}", facts)
+        book.write(report, wanted.label, facts)
     raise typer.Exit(summary.exit_code)
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipcli.cli.standard import read_stdin
 from pipcli.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def restore_stream(
         UsageError, ImageError, OutputError, DeviceError: as for files.
     """
     from pipcli.batch.limits import refuse_too_large
+    from pipcli.batch.plan import require_format
     from pipcli.batch.stages import DIVIDED
     from pipcli.images import decode_image, encode_image
     from pipcli.images.atomic import write_bytes
@@ -72,8 +74,10 @@ def restore_stream(
     from pipcli.inference.fallback import with_less
     from pipcli.inference.passes import restore_pages
 
+    if target != STREAM:
+        require_format(target, wishes.format)
     name = "standard input" if source == STREAM else shown(source)
-    content = sys.stdin.buffer.read() if source == STREAM else read_content(source)
+    content = read_stdin() if source == STREAM else read_content(source)
     if is_dicom(content):
         raise ImageError(f"{name}: is DICOM, which is restored from file to file")
     original = image = decode_image(content, name, max_pixels=max_pixels)
