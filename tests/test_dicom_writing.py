@@ -224,6 +224,29 @@ def test_a_description_with_a_backslash_is_one_text(tmp_path):
     assert after.SeriesDescription == "Thorax Abdomen, denoised by pipcli"
 
 
+def test_parts_of_a_divided_image_belong_together_but_not_to_the_source(tmp_path):
+    parts = []
+    for number in (1, 2):
+        dataset = scans.scan(instance=number)
+        dataset.ConcatenationUID, dataset.SOPInstanceUIDOfConcatenationSource = "1.2.3", "1.2.4"
+        parts.append(derived(image_of(scans.save(tmp_path / str(number), dataset))))
+    assert parts[0].SOPInstanceUID != parts[1].SOPInstanceUID
+    for keyword, before in (("ConcatenationUID", "1.2.3"), ("SOPInstanceUIDOfConcatenationSource", "1.2.4")):
+        first, second = (part[keyword].value for part in parts)
+        assert first == second != before
+        assert first.startswith("2.25.")
+
+
+def test_a_series_number_that_is_none_costs_nothing(tmp_path):
+    path = scans.save(tmp_path / "a", scans.scan())
+    number = scans.scan().SeriesNumber
+    data = path.read_bytes()
+    stored = b"\x20\x00\x11\x00IS\x02\x00" + f"{number} "[:2].encode()
+    assert data.count(stored) == 1
+    path.write_bytes(data.replace(stored, stored[:-2] + b"x "))
+    assert derived(image_of(path)).SeriesNumber == 1000
+
+
 def test_a_histogram_of_the_source_does_not_stay(tmp_path):
     dataset = scans.scan()
     dataset.HistogramSequence = [Dataset()]

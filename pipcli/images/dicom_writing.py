@@ -155,7 +155,13 @@ def _encode(image: DicomImage, stored: Array, windows: Sequence[str], derivation
     dataset.SOPInstanceUID = UID(derived_uid("instance", source.SOPInstanceUID, *instance))
     dataset.SeriesInstanceUID = UID(derived_uid("series", source.SeriesInstanceUID, *series))
     dataset.SeriesDescription = _marked(" ".join(map(str, _several(source.get("SeriesDescription")))))
-    number = int(source.get("SeriesNumber") or 0) + _SERIES_STEP
+    if "ConcatenationUID" in dataset:
+        # The parts of a divided image go together as the source's do, but not with these.
+        dataset.ConcatenationUID = UID(derived_uid("concatenation", source.ConcatenationUID, *series))
+    if "SOPInstanceUIDOfConcatenationSource" in dataset:
+        whole = source.SOPInstanceUIDOfConcatenationSource
+        dataset.SOPInstanceUIDOfConcatenationSource = UID(derived_uid("instance", whole, *instance))
+    number = _series_number(source) + _SERIES_STEP
     dataset.SeriesNumber = number if number <= _LARGEST_SERIES_NUMBER else None
     text = derivation.describe(image, windows)
     if "SharedFunctionalGroupsSequence" in dataset:
@@ -260,6 +266,14 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 def _append(dataset: Dataset, keyword: str, item: Dataset) -> None:
     """Add an item to a sequence that may not be there yet."""
     setattr(dataset, keyword, [*(dataset.get(keyword) or []), item])
+
+
+def _series_number(source: Dataset) -> int:
+    """0 where there is none, or none that is a number."""
+    try:
+        return int(source.get("SeriesNumber") or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _marked(description: str) -> str:
