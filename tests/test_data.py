@@ -234,12 +234,8 @@ def solid_frames(folder: Path, scenes: dict[str, tuple[int, int, int]]) -> None:
             write(folder / f"frames/{name}/{number:03}.png", grey)
 
 
-def test_the_target_of_averaged_frames_is_their_middle_one(photo_folder, tmp_path):
-    folder = copied(photo_folder, tmp_path)
-    # Places are drawn in the scene's own size: in one of another size they would lie across two frames.
-    solid_frames(folder, {"a": (34, 32, 90), "b": (33, 90, 32), "c": (20, 64, 64)})
-    training, _ = load_photographs(folder, CPU, 32)
-    batches = maker(training)
+def averages_of(batches: BatchMaker) -> set[tuple[int, bool]]:
+    """How many frames were averaged and whether in linear light, of what `solid_frames` shows."""
     degraded, sharp = batches.blurred_frames(400, 32, torch.Generator().manual_seed(9))
     for images in (degraded, sharp):
         assert torch.all(images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3)) < 1e-6)
@@ -257,8 +253,29 @@ def test_the_target_of_averaged_frames_is_their_middle_one(photo_folder, tmp_pat
                     matches.append((count, linear))
         assert matches
         seen.update(matches)
+    return seen
+
+
+def test_the_target_of_averaged_frames_is_their_middle_one(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    # Places are drawn in the scene's own size: in one of another size they would lie across two frames.
+    solid_frames(folder, {"a": (34, 32, 90), "b": (33, 90, 32), "c": (20, 64, 64)})
+    training, _ = load_photographs(folder, CPU, 32)
+    seen = averages_of(maker(training))
     assert {count for count, _ in seen} == set(range(7, 14))
     assert {linear for _, linear in seen} == {False, True}
+
+
+def test_averages_are_taken_in_the_light_that_the_recipe_says(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    solid_frames(folder, {"a": (34, 64, 64)})
+    training, _ = load_photographs(folder, CPU, 32)
+    plain = maker(training, replace(PLAIN, linear=0.0))
+    # Of seven dark frames the two means may be one and the same; of thirteen they are not.
+    assert {linear for count, linear in averages_of(plain) if count == 13} == {False}
+    assert plain.ranges.motion.linear_chance == 0
+    linear = maker(training, replace(PLAIN, linear=1.0))
+    assert {linear for count, linear in averages_of(linear) if count == 13} == {True}
 
 
 def test_frames_are_cut_where_they_move(photo_folder, tmp_path):

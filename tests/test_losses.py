@@ -55,7 +55,7 @@ def test_psnr_loss_is_minus_the_psnr_of_each_crop():
     target = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(5))
     off = torch.tensor([0.1, 0.01, 0.0])[:, None, None, None]
     losses = crop_losses(target + off, target, LossWeights(pixels=PixelLoss.PSNR, fft=0.0))
-    # 20 dB, 40 dB less what NEARLY_RIGHT takes (a tenth of the error), and what it leaves of infinity.
+    # 20 dB, 40 dB less what is added takes (a tenth of the error), and what it leaves of infinity.
     torch.testing.assert_close(
         losses, torch.tensor([-0.2, -0.4 + 0.1 * math.log10(1.1), -0.5]), rtol=0, atol=1e-4
     )
@@ -68,5 +68,9 @@ def test_psnr_loss_hears_a_small_error_as_well_as_a_large_one():
         psnr_loss(output, torch.full((1, 3, 8, 8), 0.5)).sum().backward()
         return (output.grad * error).sum().item()
 
+    # The recipe says from where on a crop is nearly right.
+    near = torch.tensor([0.01]).view(1, 1, 1, 1).expand(1, 3, 8, 8)
+    weights = LossWeights(pixels=PixelLoss.PSNR, nearly_right=1e-4, fft=0.0)
+    assert crop_losses(near, 0 * near, weights).item() == pytest.approx(0.1 * math.log10(2e-4), rel=1e-4)
     assert pull(0.02) == pytest.approx(pull(0.2), rel=0.05)
     assert 0 < pull(1e-4) < 0.01 * pull(0.2)

@@ -194,7 +194,7 @@ class BatchMaker:
         self.photographs = photographs
         self.degradations = tuple(degradations)
         self.shares = shares
-        self.ranges = ranges
+        self.ranges = replace(ranges, motion=replace(ranges.motion, linear_chance=shares.linear))
         device = photographs.photos.starts.device
         self.generator = torch.Generator(device)
         self.one_hot = torch.eye(len(self.degradations), device=device)
@@ -328,12 +328,12 @@ class BatchMaker:
         return low.read(crops, size), high.read(crops, size)
 
     def blurred_frames(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Averages of 7 to 13 consecutive frames, half in linear light; the target is the middle frame."""
+        """Averages of 7 to 13 consecutive frames, some in linear light; the target is the middle frame."""
         bank, first = self.photographs.frames, self.photographs.first_frames
         device = first.device
         start = first[torch.randint(len(first), (count,), generator=generator, device=device)]
         counts = torch.randint(FEWEST_FRAMES, MOST_FRAMES + 1, (count,), generator=generator, device=device)
-        linear = torch.rand((count,), generator=generator, device=device) < 0.5
+        linear = torch.rand((count,), generator=generator, device=device) < self.shares.linear
         place = self._moving(start, size, generator)
         every = (start[:, None] + torch.arange(MOST_FRAMES, device=device)).flatten()
         top, left, orientation = (

@@ -7,9 +7,6 @@ from torch import Tensor
 
 from pipcli.training.recipe import LossWeights, PixelLoss
 
-NEARLY_RIGHT = 1e-5
-"""Added to the mean squared error: beyond 50 dB, as of crops that were clean, little is left to gain."""
-
 
 def fft_l1(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of each crop's orthonormal 2-D Fourier transforms, B×3×H×W in float32 → B.
@@ -21,14 +18,17 @@ def fft_l1(output: Tensor, target: Tensor) -> Tensor:
     return torch.view_as_real(spectrum).abs().mean(dim=(1, 2, 3, 4))
 
 
-def psnr_loss(output: Tensor, target: Tensor) -> Tensor:
+def psnr_loss(output: Tensor, target: Tensor, nearly_right: float = 1e-5) -> Tensor:
     """Minus the PSNR of each crop, in units of 100 dB: B×3×H×W in float32 → B.
 
-    Its gradient is the mean squared error's over the error itself, so that a crop that is nearly right counts
-    as much as one that is far off. Tasks still differ in the length of their gradients, by less than with L1.
+    Its gradient is the mean squared error's over the error itself: a step that makes an error smaller by one
+    per cent counts as much where it is small as where it is large, and a step of one size the more, the
+    smaller the error is. So crops pull most whose mean squared error is ``nearly_right``, which is added to
+    it: beyond that, as of crops that were clean, little is left to gain. Tasks still differ in the length of
+    their gradients, by less than with L1.
     """
     error = (output - target).square().mean(dim=(1, 2, 3))
-    return 0.1 * (error + NEARLY_RIGHT).log10()
+    return 0.1 * (error + nearly_right).log10()
 
 
 def crop_losses(output: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
@@ -40,7 +40,7 @@ def crop_losses(output: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
         weights: says which loss in pixels, and the weight of :func:`fft_l1`; 0 leaves it out.
     """
     if weights.pixels is PixelLoss.PSNR:
-        losses = psnr_loss(output, target)
+        losses = psnr_loss(output, target, weights.nearly_right)
     else:
         losses = (output - target).abs().mean(dim=(1, 2, 3))
     return losses + weights.fft * fft_l1(output, target) if weights.fft else losses

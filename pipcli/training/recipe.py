@@ -75,6 +75,8 @@ class DataShares:
         real_lowlight: share of low-light crops taken from real pairs.
         real_blur: share of blurred crops averaged from video frames.
         moving: share of the others averaged from a photo's views as a moving camera has them.
+        linear: share of these averages, and of those of video frames, taken in linear light; the others are
+            of display values, as averages of a video's frames mostly are.
         rooms: share of hazy crops cut from the bright photos of low-light pairs, where there are any: they
             show rooms, as benchmarks of haze do.
         built: share of hazy crops that are rooms built of planes and boxes, whose depth is known.
@@ -94,6 +96,7 @@ class DataShares:
     real_lowlight: float = 0.67
     real_blur: float = 0.5
     moving: float = 0.0
+    linear: float = 0.5
     rooms: float = 0.0
     built: float = 0.0
     ct: float = 0.0
@@ -127,11 +130,14 @@ class LossWeights:
 
     Attributes:
         pixels: which loss in pixels.
+        nearly_right: under ``psnr``, the mean squared error of crops that pull most (1e-5: 50 dB); those that
+            are better pull less and less.
         tasks: factor on the losses of crops under a prompt; 1 for what is not named. The gradients of
             the tasks differ much in size, and small ones (blur's) drown in the noise of large ones.
     """
 
     pixels: PixelLoss = PixelLoss.L1
+    nearly_right: float = 1e-5
     fft: float = 1.0
     decoupling: float = 0.002
     tasks: dict[Degradation, float] = field(default_factory=dict)
@@ -139,6 +145,7 @@ class LossWeights:
     def __post_init__(self) -> None:
         for degradation, weight in self.tasks.items():
             _check_positive(f"tasks.{degradation}", weight)
+        _check_positive("nearly_right", self.nearly_right)
         _check_at_least("fft", self.fft, 0)
         _check_at_least("decoupling", self.decoupling, 0)
 
