@@ -79,7 +79,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
 
 
 def _with_resolution(image: Image) -> Image:
-    """The image with the resolution that its EXIF alone states, as cameras do it, for formats without EXIF's.
+    """The image with the resolution that its EXIF alone states, as cameras write it.
 
     Not an uneven one: whether it is that of the pixels as stored or upright cannot be told here.
     """
