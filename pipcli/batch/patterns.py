@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import PurePath
 
+from pipcli.images.discovery import identity_of
+
 _ANY_DEPTH = "**"
 
 
@@ -52,13 +54,13 @@ def _folders(start: str) -> Iterator[str]:
     """A folder and all below it, but hidden ones and links in a circle."""
     yield start
     # Not by recursion: folders lie deeper in each other than Python's calls may.
-    opened = [(_identity(start), _folders_in(start))]
+    opened = [(identity_of(start or os.curdir), _folders_in(start))]
     while opened:
         folder = next(opened[-1][1], None)
         if folder is None:
             opened.pop()
             continue
-        identity = _identity(folder)
+        identity = identity_of(folder)
         if all(identity != ancestor for ancestor, _ in opened):
             yield folder
             opened.append((identity, _folders_in(folder)))
@@ -80,12 +82,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def _identity(folder: str) -> tuple[int, int] | None:
-    """Device and inode of what a path leads to, None where it leads nowhere."""
-    try:
-        status = os.stat(folder or os.curdir)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -20,6 +20,7 @@ from pipcli.errors import OutputError, UsageError
 from pipcli.images import SUFFIXES, find_images
 from pipcli.images.atomic import remove_temporaries
 from pipcli.images.dicom import claims_dicom
+from pipcli.images.discovery import identity_of
 from pipcli.images.formats import UNREAD_SUFFIXES, Format, format_of_name
 from pipcli.images.naming import shown
 
@@ -273,7 +274,7 @@ def list_files(inputs: Sequence[Named], exclude: Sequence[Path] = ()) -> Listing
         UsageError: nothing is left but what is passed over, or a single folder cannot be listed.
     """
     single, count = is_single(inputs), _Count()
-    excluded = {identity for path in exclude if (identity := _identity(path)) is not None}
+    excluded = {identity for path in exclude if (identity := identity_of(path)) is not None}
     passed = None
     for named in inputs:
         if _lies_in(named, excluded):
@@ -298,7 +299,7 @@ def _lies_in(named: Named, folders: Collection[tuple[int, int]]) -> bool:
     """Whether one of the folders lies between a file and where its pattern or list begins."""
     # Only there: files may well go from a folder to the one above it.
     count = max(len(named.below.parts) - 1, 0) if folders else 0
-    return any(_identity(folder) in folders for folder in list(named.path.parents)[:count])
+    return any(identity_of(folder) in folders for folder in list(named.path.parents)[:count])
 
 
 @dataclass
@@ -433,21 +434,12 @@ def require_writable(folder: Path) -> None:
 
 def _refuse_overwritten_inputs(jobs: Sequence[Job]) -> None:
     """No output may be an input of this run, under whatever name or link."""
-    sources = {_identity(job.source) for job in jobs}
+    sources = {identity_of(job.source) for job in jobs}
     for job in jobs:
-        if os.path.exists(job.target) and _identity(job.target) in sources:
+        if os.path.exists(job.target) and identity_of(job.target) in sources:
             raise UsageError(
                 f"{shown(job.target)}: this output is also an input; choose another, or --in-place"
             )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of what a path leads to, None where it leads nowhere."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:

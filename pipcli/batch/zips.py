@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 
 from pipcli.batch.inputs import Named, is_single
 from pipcli.errors import OutputError, PipcliError, UsageError
+from pipcli.images.discovery import Identity, identity_of
 from pipcli.images.naming import shown
 
 _START = b"PK\x03\x04"
@@ -104,17 +105,17 @@ def _unpack(path: Path, folder: Path) -> None:
                 raise UsageError(
                     f"{shown(path)}: holds {size} bytes, of which {int(free * _SHARE)} fit in {shown(folder)}"
                 )
-            made: set[tuple[int, int]] = set()
+            made: set[Identity | None] = set()
             for member in members:
                 # zipfile keeps every name within the folder, and no more than file_size bytes of each.
                 file = archive.extract(member, folder)
                 # By identity: on some file systems `A.png` and `a.png` are one file too.
-                status = os.stat(file)
-                if (status.st_dev, status.st_ino) in made:
+                identity = identity_of(file)
+                if identity in made:
                     raise UsageError(
                         f"{shown(path)}: {shown(member.filename)}: another file in it has the same name"
                     )
-                made.add((status.st_dev, status.st_ino))
+                made.add(identity)
                 _keep_time(member, file)
     except PipcliError:
         raise

@@ -57,7 +57,7 @@ def find_images(root: str | os.PathLike[str], exclude: Collection[str | os.PathL
     folder = Path(root)
     if not folder.is_dir():
         raise UsageError(f"{shown(folder)}: is no folder")
-    excluded = {identity for path in exclude if (identity := _identity(Path(path))) is not None}
+    excluded = {identity for path in exclude if (identity := identity_of(Path(path))) is not None}
     walk = _Walk(folder, excluded)
     images = tuple(walk.images())
     if Path() in walk.unreadable:
@@ -74,13 +74,13 @@ def find_images(root: str | os.PathLike[str], exclude: Collection[str | os.PathL
     )
 
 
-_Identity = tuple[int, int]
+Identity = tuple[int, int]
 
 
-def _identity(path: Path) -> _Identity | None:
-    """Device and inode of what path leads to; None where it leads nowhere."""
+def identity_of(path: str | os.PathLike[str]) -> Identity | None:
+    """Device and inode of what a path leads to, None where it leads nowhere."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino
@@ -97,7 +97,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 class _Walk:
     """The counts of one walk."""
 
-    def __init__(self, root: Path, excluded: Collection[_Identity]) -> None:
+    def __init__(self, root: Path, excluded: Collection[Identity]) -> None:
         self.root = root
         self.excluded = excluded
         self.hidden = 0
@@ -110,7 +110,7 @@ class _Walk:
     def images(self) -> Iterator[Path]:
         """Images in the root and below, files and folders mixed in the order of their names' bytes."""
         # Not by recursion: folders lie deeper in each other than Python's calls may.
-        opened = [(Path(), _identity(self.root), self._entries(Path()))]
+        opened = [(Path(), identity_of(self.root), self._entries(Path()))]
         while opened:
             folder, _, entries = opened[-1]
             entry = next(entries, None)
@@ -119,7 +119,7 @@ class _Walk:
                 continue
             relative = folder / entry.name
             if _is_folder(entry):
-                identity = _identity(self.root / relative)
+                identity = identity_of(self.root / relative)
                 if identity in self.excluded:
                     continue
                 if entry.name.startswith("."):
