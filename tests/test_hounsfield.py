@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
-from pipcli.errors import UsageError
+from pipcli.errors import ImageError, UsageError
 from pipcli.images import Image
-from pipcli.images.dicom_windows import Window
+from pipcli.images.dicom_windows import TWELVE_BITS, Window
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
 from pipcli.inference.hounsfield import (
     FEATHER,
     MEAN_SIDE,
+    MOST_CONTRASTS,
     STRONGEST,
     WEAKEST,
     contrasts,
@@ -235,6 +236,12 @@ def test_weak_noise_is_shown_in_narrower_windows_that_share_every_value(window, 
     for contrast in shown:
         outside = (values <= contrast.shown.low) | (values >= contrast.shown.high)
         np.testing.assert_allclose(contrast.share(values)[outside], 0, atol=1e-9)
+
+
+def test_noise_too_weak_for_its_window_is_refused_with_the_least_that_is_not():
+    with pytest.raises(ImageError, match=r"0\.1 is too weak .* \[-1024, 3071\]: at least 5\.02 is needed"):
+        contrasts(TWELVE_BITS, 0.1)
+    assert len(contrasts(TWELVE_BITS, 5.02)) <= MOST_CONTRASTS
 
 
 def test_a_stated_noise_is_removed_evenly_over_a_wide_window():

@@ -126,6 +126,18 @@ def test_haze_fills_a_scene_by_its_depth():
     torch.testing.assert_close(hazy, expected.expand(-1, 3, -1, -1))
 
 
+def test_a_few_far_pixels_leave_the_room_hazy():
+    clean = torch.full((1, 3, 10, 10), 0.2)
+    depth = torch.full((1, 1, 10, 10), 2.0)
+    depth[..., 0, :4] = 30.0  # through a doorway
+    depth[..., 9, :] = 1.0
+    ranges = HazeRanges(beta=(1.5, 1.5), near=(0.1, 0.1), far=(0.8, 0.8), airlight=(0.9, 0.9), tint=0.0)
+    hazy = degrade_scene(clean, depth, ranges, generator())[0, 0]
+    relative = (0.5, 1.0, 2.0)  # of the room's depth: its near part, its wall, and what lies beyond
+    expected = [0.9 - 0.7 * math.exp(-1.5 * 0.8 * each) for each in relative]
+    assert [hazy[9, 0].item(), hazy[5, 5].item(), hazy[0, 0].item()] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

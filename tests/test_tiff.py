@@ -111,6 +111,14 @@ def test_bilevel_and_palette_are_as_pillow_shows_them(mode):
     assert image.metadata.notes == (("palette image read as RGB",) if mode == "P" else ())
 
 
+def test_a_palette_whose_numbers_are_of_8_bits_is_not_black():
+    indices = smooth("uint8", 1)[:, :, 0]
+    table = np.stack([np.arange(256), 255 - np.arange(256), np.full(256, 40)]).astype(np.uint16)
+    for colours in (table, table * 256, table * 257):
+        image = decode_image(written(indices, photometric="palette", colormap=colours), "x.tif")
+        np.testing.assert_array_equal(image.pixels, table.T[indices])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_once(orientation):
     picture = PillowImage.fromarray(smooth("uint8", 3))

@@ -392,7 +392,8 @@ def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]
         colours = np.asarray(page.colormap)
         if planes.shape[2] != 1 or planes.max() >= colours.shape[1]:
             raise ImageError("damaged TIFF: a pixel lies outside the palette")
-        table = (colours.T >> 8).astype(np.uint8)  # right for writers that scale by 256 and by 257
+        # Of 16 bits, scaled by 256 or by 257; but some writers leave them at 8, as libtiff knows too.
+        table = (colours.T >> (8 if colours.max() > 255 else 0)).astype(np.uint8)
         return table[planes[:, :, 0]], False, None, ("palette image read as RGB",)
 
     notes: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipcli.errors import UsageError
+from pipcli.errors import ImageError, UsageError
 from pipcli.images.dicom_windows import Window
 
 Values = NDArray[np.float64]
@@ -37,6 +37,10 @@ thin layers of fat what it takes from the muscle beside them, and the mean over 
 WEAKEST, STRONGEST = 10.0, 50.0
 """Standard deviations, in units of 1/255, between which noise of a stated level is brought. Training noise
 goes from 0 to 75; this is the part of it in which a network sees the noise well and still the picture."""
+
+MOST_CONTRASTS = 65
+"""A window is shown in as many narrower ones at most: each costs a pass of the network, and noise that asks
+for more is too weak to be seen in the window at all (below half an HU in 400)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,9 @@ def contrasts(window: Window, sigma: float | None) -> tuple[Contrast, ...]:
     Args:
         window: in the units of the values.
         sigma: standard deviation of the noise in the same units; None shows the window as it is.
+
+    Raises:
+        ImageError: the noise is so weak that there would be more than :data:`MOST_CONTRASTS`.
     """
     if sigma is None:
         return (Contrast(window),)
@@ -80,6 +87,12 @@ def contrasts(window: Window, sigma: float | None) -> tuple[Contrast, ...]:
         return (Contrast(Window(centre - half, centre + half)),)
     if level >= WEAKEST:
         return (Contrast(window),)
+    weakest = window.width / (MOST_CONTRASTS - 1) * 2 * WEAKEST / 255
+    if sigma < weakest:
+        raise ImageError(
+            f"noise of {sigma:g} is too weak to be shown in the window {window}: "
+            f"at least {math.ceil(weakest * 100) / 100:g} is needed there, or a narrower window"
+        )
     steps = math.ceil(window.width / (sigma * 255 / WEAKEST / 2))
     reach = window.width / steps
     peaks = [window.low + index * reach for index in range(steps + 1)]
@@ -111,6 +124,7 @@ def restore_values(
 
     Raises:
         UsageError: the strength or sigma is out of range.
+        ImageError: sigma is too small for the window; see :func:`contrasts`.
     """
     if not 0 <= strength <= 1:
         raise UsageError(f"strength is {strength}: it must be from 0 to 1")

@@ -25,6 +25,12 @@ _SMOOTH = 11
 _PIECES = 5
 """Nodes along each side of the field whose heights outline what stands in front."""
 
+_ROOM = 0.95
+"""Share of a scene's pixels that are the room; the others lie beyond it."""
+
+_BEYOND = 2.0
+"""The farthest that anything lies, in depths of the room."""
+
 
 @dataclass(frozen=True)
 class HazeRanges:
@@ -173,7 +179,10 @@ def degrade_haze(clean: Tensor, ranges: HazeRanges, generator: torch.Generator) 
 
 
 def degrade_scene(clean: Tensor, depth: Tensor, ranges: HazeRanges, generator: torch.Generator) -> Tensor:
-    """Fill a scene of known depth with haze, which reaches as far as ``ranges.far`` at its farthest point.
+    """Fill a scene of known depth with haze; all but its farthest pixels lie within ``ranges.far``.
+
+    The farthest are often a few seen through a doorway. Were they at ``far``, the room itself would hardly
+    be hazy; so they lie beyond, at most twice as far off, as depth sensors end somewhere too.
 
     Args:
         clean: B×3×H×W in [0, 1].
@@ -185,7 +194,9 @@ def degrade_scene(clean: Tensor, depth: Tensor, ranges: HazeRanges, generator: t
         B×3×H×W in [0, 1].
     """
     far = uniform((len(clean), 1, 1, 1), ranges.far, generator)
-    depth = far * depth / depth.amax(dim=(-2, -1), keepdim=True)
+    pixels = depth.flatten(start_dim=1)
+    reach = pixels.kthvalue(math.ceil(_ROOM * pixels.shape[1]), dim=1).values
+    depth = far * (depth / reach[:, None, None, None]).clamp(max=_BEYOND)
     return add_haze(clean, depth, *_draw_air(len(clean), ranges, generator))
 
 
