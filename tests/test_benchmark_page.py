@@ -3,18 +3,14 @@
 import base64
 import io
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from pages import Elements, body_in_browser, needs_browser, whole_without_network
 from PIL import Image as PillowImage
 
 from pipcli.reports.benchmark import BenchmarkReport, Case, Line, Point, Section, Series, View
 from pipcli.reports.benchmark_page import benchmark_page, draw_series, error_map
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture
@@ -42,37 +38,9 @@ def report():
     return BenchmarkReport("Title & more", (("command", "pipcli eval <x>"),), (measured, missing))
 
 
-class Elements(HTMLParser):
-    """Start tags with their attributes, and all text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.text, self.open = [], "", []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in {"meta", "img", "input"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
 def test_the_page_is_whole_and_needs_no_network(report):
     page = benchmark_page(report)
-    elements = Elements(page)
-    assert elements.open == []
-    for tag, attributes in elements.tags:
-        for name in ("src", "href", "action"):
-            assert attributes.get(name, "data:").startswith("data:"), (tag, attributes)
-    assert not re.search(r"https?://|url\(|@import", page)
+    whole_without_network(page)
 
 
 def test_text_is_escaped(report):
@@ -120,10 +88,10 @@ def test_error_colours_rise_from_black_to_white():
     assert (np.diff(colours.sum(axis=2)[0]) >= 0).all()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_browser
 @pytest.mark.slow
 def test_the_script_runs_in_a_browser_and_zooms_all_views_of_a_case(report, tmp_path):
-    probe = """<script>
+    probe = """
       const slider = document.querySelector(".case input");
       slider.value = 4;
       slider.dispatchEvent(new Event("input"));
@@ -131,12 +99,8 @@ def test_the_script_runs_in_a_browser_and_zooms_all_views_of_a_case(report, tmp_
       document.body.dataset.first = look(document.querySelectorAll(".case")[0]);
       document.body.dataset.second = look(document.querySelectorAll(".case")[1]);
       document.body.dataset.wide = document.documentElement.scrollWidth <= window.innerWidth;
-    </script></body>"""
-    file = tmp_path / "report.html"
-    file.write_text(benchmark_page(report).replace("</body>", probe), encoding="utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    body = next(attributes for tag, attributes in Elements(done.stdout).tags if tag == "body")
+    """
+    body = body_in_browser(benchmark_page(report), probe, tmp_path)
     assert body["data-ready"] == "yes"
     assert body["data-first"].split("|") == ["scale(4) translate(-37.5%, -37.5%)"] * 3
     assert body["data-second"] == "||"

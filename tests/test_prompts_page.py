@@ -1,42 +1,13 @@
 """Pages of explanations: whole, escaped, in need of nothing else, and zoomed together in a browser."""
 
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from pages import Elements, body_in_browser, needs_browser, whole_without_network
 
 from pipcli.reports.prompts import Belief, ImageExplanation, Opinion, PromptLevel, PromptMap, Restoration
 from pipcli.reports.prompts_page import image_page, map_page
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Elements(HTMLParser):
-    """Start tags with their attributes, and all text; every element must be closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-        if tag not in {"meta", "img", "input", "br"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture
@@ -71,12 +42,7 @@ def prompts() -> PromptMap:
 
 def test_pages_are_whole_and_need_no_network(explanation, prompts):
     for page in (image_page(explanation), map_page(prompts)):
-        elements = Elements(page)
-        assert elements.open == []
-        for tag, attributes in elements.tags:
-            for name in ("src", "href", "action"):
-                assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
-        assert not re.search(r"https?://|url\(|@import", page)
+        whole_without_network(page)
         assert not re.search(r"<(me|all|1)>", page)
 
 
@@ -97,21 +63,17 @@ def test_a_map_has_its_dots_angles_and_opinions(prompts):
         assert text in elements.text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_browser
 def test_pictures_zoom_together_in_a_browser(explanation, tmp_path):
-    probe = """<script>
+    probe = """
       const slider = document.querySelector(".case input");
       slider.value = 4;
       slider.dispatchEvent(new Event("input"));
       const look = (box) => [...box.querySelectorAll("img")].map((img) => img.style.transform).join("|");
       document.body.dataset.first = look(document.querySelectorAll(".case")[0]);
       document.body.dataset.wide = document.documentElement.scrollWidth <= window.innerWidth;
-    </script></body>"""
-    file = tmp_path / "page.html"
-    file.write_text(image_page(explanation).replace("</body>", probe), encoding="utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    body = next(attributes for tag, attributes in Elements(done.stdout).tags if tag == "body")
+    """
+    body = body_in_browser(image_page(explanation), probe, tmp_path)
     assert body["data-ready"] == "yes"
     assert body["data-first"] == "|".join(["scale(4) translate(-37.5%, -37.5%)"] * 6)
     assert body["data-wide"] == "true"
