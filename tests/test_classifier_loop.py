@@ -18,7 +18,7 @@ from pipcli.models.checkpoint import load_classifier_weights, read_record
 from pipcli.training.classifier_data import ExampleShares
 from pipcli.training.classifier_loop import sigma_loss, train_classifier
 from pipcli.training.classifier_recipe import ClassifierRecipe
-from pipcli.training.loop import Progress
+from pipcli.training.pace import Progress
 from pipcli.training.recipe import Optimiser
 
 RECIPE = ClassifierRecipe(

@@ -24,10 +24,11 @@ from pipcli.configuration import from_mapping
 from pipcli.errors import ModelError, OutputError, UsageError
 from pipcli.models.checkpoint import build_model, load_weights, read_record, save_weights
 from pipcli.models.pip import decoupling_loss
-from pipcli.training import loop
+from pipcli.training import loop, pace, process
 from pipcli.training.checkpoint import load_checkpoint
 from pipcli.training.data import BatchMaker
-from pipcli.training.loop import Progress, learning_rate_at, train
+from pipcli.training.loop import train
+from pipcli.training.pace import Progress, learning_rate_at
 from pipcli.training.recipe import Optimiser, Recipe
 
 OMEGA = torch.tensor([[0.6, 0.0, 0.4, 0.0, 0.0]])
@@ -168,7 +169,7 @@ def test_the_first_step_is_that_of_the_recipe(photo_folder, tmp_path, monkeypatc
     torch.manual_seed(run.seed)
     model = build_model(run.architecture, run.model).to(memory_format=torch.channels_last)
     (batch,) = batches
-    device, dtype, _, _ = loop.place_process()
+    device, dtype, _, _ = process.place_process()
     with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
         output = model(batch.inputs.to(memory_format=torch.channels_last), batch.omega)
     error = output.float() - batch.targets
@@ -199,7 +200,7 @@ def test_the_first_step_is_that_of_the_recipe(photo_folder, tmp_path, monkeypatc
 @pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_a_cpu_learns_in_bfloat16_only_where_native(monkeypatch, photo_folder, tmp_path, native, dtype):
     """A processor that only emulates it takes several times as long for a step."""
-    monkeypatch.setattr(loop, "has_native_bfloat16", lambda device: native)
+    monkeypatch.setattr(process, "has_native_bfloat16", lambda device: native)
     seen = set()
 
     def note(module, inputs, output):
@@ -273,7 +274,7 @@ def test_every_step_and_process_has_a_seed_of_its_own(photo_folder, tmp_path, se
     assert seeds[:5] == seeds[5:10]
     assert len(set(seeds)) == 10
     assert all(0 <= seed < 2**63 for seed in seeds)
-    many = {loop.seed_of(seed, step, rank) for seed in range(3) for step in range(500) for rank in range(8)}
+    many = {pace.seed_of(seed, step, rank) for seed in range(3) for step in range(500) for rank in range(8)}
     assert len(many) == 3 * 500 * 8
     # The CPU's generator reads the lower half alone.
     assert len({seed & 0xFFFF_FFFF for seed in many}) == len(many)
@@ -374,14 +375,14 @@ def test_a_run_writes_its_record(photo_folder, tmp_path):
 
 
 def test_the_best_weights_are_those_of_the_best_validation(photo_folder, tmp_path, monkeypatch):
-    scores = iter([20.0, 22.0, 21.0, 21.5])
+    scores = iter([20.0, 22.0, 21.0])
     monkeypatch.setattr(loop, "validate", lambda *_: {"noise": (score := next(scores)), "mean": score})
     train(recipe(steps=3, checkpoint_minutes=1e-9), photo_folder, tmp_path)
-    assert [line["validation"]["mean"] for line in log_of(tmp_path)] == [20.0, 22.0, 21.0, 21.5]
+    assert [line["validation"]["mean"] for line in log_of(tmp_path)] == [20.0, 22.0, 21.0]
     assert read_record(tmp_path / "best.safetensors")["training"]["step"] == 2
     assert read_record(tmp_path / "last.safetensors")["training"]["step"] == 3
     assert load_checkpoint(tmp_path)[1]["best"] == 22.0
-    scores = iter([21.9, 21.8])
+    scores = iter([21.9])
     train(recipe(steps=4, checkpoint_minutes=1e-9), photo_folder, tmp_path, resume=True)
     assert read_record(tmp_path / "best.safetensors")["training"]["step"] == 2
     assert load_checkpoint(tmp_path)[1]["best"] == 22.0
@@ -397,14 +398,28 @@ def test_validations_and_speed_go_by_the_clock(photo_folder, tmp_path, monkeypat
         return make(self, stage, seed)
 
     monkeypatch.setattr(BatchMaker, "make", slow)
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
     reports: list[Progress] = []
     run = recipe(minutes=14 / 6, checkpoint_minutes=1)
     train(run, photo_folder, tmp_path, report=reports.append)
     assert [line["step"] for line in log_of(tmp_path)] == [6, 12, 14]
     assert [line["minutes"] for line in log_of(tmp_path)] == pytest.approx([1, 2, 14 / 6])
     assert [report.step for report in reports if report.validation is None] == list(range(1, 15))
-    assert {report.crops_per_second for report in reports} == {0.6}
+    assert {report.examples_per_second for report in reports} == {0.6}
+
+
+def test_a_run_that_ends_soon_is_not_validated_twice(photo_folder, tmp_path, monkeypatch):
+    now = [1000.0]
+    make = BatchMaker.make
+
+    def slow(self, stage, seed):
+        now[0] += 10
+        return make(self, stage, seed)
+
+    monkeypatch.setattr(BatchMaker, "make", slow)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    train(recipe(minutes=13 / 6, checkpoint_minutes=1), photo_folder, tmp_path)
+    assert [line["step"] for line in log_of(tmp_path)] == [6, 13]
 
 
 def test_minutes_end_a_run_too(photo_folder, tmp_path):
@@ -677,8 +692,8 @@ def test_two_processes_train_one_model(photo_folder, tmp_path, monkeypatch):
     assert all(torch.equal(first[name], second[name]) for name in first)
     names = {"best.safetensors", "checkpoint", "last.safetensors", "log.jsonl"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
-    # After every step, and at the end; process 0 alone validates and writes.
-    assert [line["step"] for line in log_of(tmp_path / "run")] == [1, 2, 3, 3]
+    # After every step; process 0 alone validates and writes.
+    assert [line["step"] for line in log_of(tmp_path / "run")] == [1, 2, 3]
     assert read_record(tmp_path / "run/last.safetensors")["training"]["processes"] == 2
 
     make = BatchMaker.make
@@ -686,7 +701,7 @@ def test_two_processes_train_one_model(photo_folder, tmp_path, monkeypatch):
 
     def joint(self, stage, seed):
         step = len(made)
-        parts = [make(self, stage, loop.seed_of(0, step, rank)) for rank in range(2)]
+        parts = [make(self, stage, pace.seed_of(0, step, rank)) for rank in range(2)]
         assert not torch.equal(parts[0].inputs, parts[1].inputs)
         made.append(parts[0].inputs)
         return type(parts[0])(

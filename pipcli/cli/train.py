@@ -15,7 +15,7 @@ from pipcli.cli.messages import say
 from pipcli.errors import INTERRUPTED, UsageError
 
 if TYPE_CHECKING:
-    from pipcli.training.loop import Progress
+    from pipcli.training.pace import Progress
     from pipcli.training.recipe import Recipe
 
 
@@ -107,7 +107,7 @@ def train(
         def report(progress: Progress) -> None:
             bar.update(progress.done - bar.n)
             bar.set_postfix_str(
-                f"step {progress.step}, loss {progress.loss:.4f}, {progress.crops_per_second:.1f} images/s"
+                f"step {progress.step}, loss {progress.loss:.4f}, {progress.examples_per_second:.1f} images/s"
             )
             if progress.validation and chief:
                 digits, unit = (3, "") if isinstance(chosen, ClassifierRecipe) else (2, " dB")

@@ -1,4 +1,4 @@
-"""Checkpoints to resume from: model, average and optimiser, in safetensors shards, whole or not at all."""
+"""A run's folder: checkpoints to resume from, in safetensors shards, whole or not at all; and its log."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipcli.errors import ModelError, OutputError, UsageError
 from pipcli.images.atomic import sync_folder, write_bytes
+from pipcli.training.pace import Progress
 
 SHARD_BYTES = 14_000_000
 """Files stay below 15 MB, so that every store and transfer takes them."""
@@ -100,6 +101,18 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
     os.replace(temporary, final)
     sync_folder(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def add_line(folder: Path, state: Mapping[str, Any], progress: Progress, figures: Mapping[str, Any]) -> None:
+    """Add a line to ``folder/log.jsonl``: the state of a checkpoint, how the run went, and what it found."""
+    pace = {
+        "done": progress.done,
+        "loss": progress.loss,
+        "learning_rate": progress.learning_rate,
+        "examples_per_second": progress.examples_per_second,
+    }
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps({**state, **pace, **figures}) + "\n")
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from pipcli.models.checkpoint import read_record, read_tensors, save_weights
 from pipcli.models.classifier import Classifier
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import (
+    add_line,
     completed,
     load_checkpoint,
     make_folder,
@@ -39,15 +38,9 @@ from pipcli.training.classifier_validation import (
     scores_of,
 )
 from pipcli.training.data import load_photographs
-from pipcli.training.loop import (
-    Progress,
-    collected_signals,
-    device_name,
-    learning_rate_at,
-    place_process,
-    seed_of,
-)
-from pipcli.training.optimiser import make_optimisers, moments_of
+from pipcli.training.optimiser import make_optimisers, moments_of, set_rate
+from pipcli.training.pace import Pace, Progress, learning_rate_at, seed_of
+from pipcli.training.process import collected_signals, device_name, place_process
 
 _CALIBRATION = ("temperature", "offset")
 
@@ -102,27 +95,22 @@ def train_classifier(
     )
     cleans = make_clean_views(training, len(model.degradations), config.size, config.crops)
 
-    step, minutes_before, best = 0, 0.0, math.inf
+    before = {"step": 0, "minutes": 0.0, "best": math.inf}
     if resume:
-        tensors, state = load_checkpoint(out)
+        tensors, before = load_checkpoint(out)
         _restore(tensors, model, average, optimisers)
-        step, minutes_before, best = state["step"], state["minutes"], state["best"]
+    best = before["best"]
     make_folder(out)
-    started = reported = checkpointed = time.monotonic()
-    seen = 0
-
-    def minutes() -> float:
-        return minutes_before + (time.monotonic() - started) / 60
-
-    def done() -> float:
-        return min(1.0, minutes() / recipe.minutes if recipe.minutes else step / recipe.steps)
+    pace = Pace(
+        recipe.minutes, recipe.steps, recipe.checkpoint_minutes, int(before["step"]), before["minutes"]
+    )
 
     def save() -> dict[str, float]:
-        state = {"step": step, "minutes": minutes(), "best": best}
+        state = {"step": pace.step, "minutes": pace.minutes, "best": best}
         save_checkpoint(out, _collect(model, average, optimisers), state)
         return state
 
-    def keep(loss: float, rate: float, speed: float) -> dict[str, Any]:
+    def keep() -> dict[str, Any]:
         """Calibrate and validate the average, write checkpoint, best weights and a line of the log."""
         nonlocal best
         average.temperature.fill_(1.0)
@@ -137,8 +125,8 @@ def train_classifier(
         scores = scores_of(logits / temperature + offset, sigma, views)
         record = {
             "recipe": to_mapping(recipe),
-            "step": step,
-            "minutes": round(minutes(), 2),
+            "step": pace.step,
+            "minutes": round(pace.minutes, 2),
             "device": device_name(device, dtype),
             "initialised_from": " + ".join(path.name for path in init) or None,
             "validation": {name: round(value, 4) for name, value in scores.items()},
@@ -146,23 +134,18 @@ def train_classifier(
         if scores["loss"] < best:
             best = scores["loss"]
             save_weights(average, out / "best.safetensors", record)
-        line = {**save(), "done": done(), "loss": loss, "learning_rate": rate, "examples_per_second": speed}
-        with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-            calibration = {"temperature": temperature, "offset": offset.tolist()}
-            log.write(json.dumps({**line, **calibration, "validation": scores}) + "\n")
-        report(Progress(step, done(), minutes(), loss, rate, speed, scores))
+        progress = pace.progress(scores)
+        calibration = {"temperature": temperature, "offset": offset.tolist()}
+        add_line(out, save(), progress, {**calibration, "validation": scores})
+        report(progress)
         return record
 
-    loss_sum, loss_count, speed, rate = 0.0, 0, 0.0, 0.0
     with collected_signals() as stopped:
-        while done() < 1 and not stopped:
+        while pace.done < 1 and not stopped:
             # From a seed of its own: the number of crops must not go with what the examples begin with.
-            examples, crops = recipe.drawn(seed_of(recipe.seed, step, 1))
-            batch = maker.batch(examples, config.size, crops, seed_of(recipe.seed, step, 0))
-            rate = learning_rate_at(recipe.optimiser, step, done())
-            for optimiser in optimisers:
-                for group in optimiser.param_groups:
-                    group["lr"] = rate
+            examples, crops = recipe.drawn(seed_of(recipe.seed, pace.step, 1))
+            batch = maker.batch(examples, config.size, crops, seed_of(recipe.seed, pace.step, 0))
+            pace.rate = set_rate(optimisers, learning_rate_at(recipe.optimiser, pace.step, pace.done))
             with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
                 logits, sigma = model(batch.crops.to(device), batch.overviews.to(device))
             loss = presence_loss(logits, batch.present.to(device), recipe.smoothing, recipe.clean_weight)
@@ -172,26 +155,19 @@ def train_classifier(
             nn.utils.clip_grad_norm_(parameters, recipe.optimiser.clip)
             for optimiser in optimisers:
                 optimiser.step()
-            _follow(average, model, min(recipe.optimiser.ema, (1 + step) / (10 + step)))
-            step += 1
-            seen += len(batch.present)
-            loss_sum += loss.item()
-            loss_count += 1
-            now = time.monotonic()
-            if now - reported >= 5:
-                speed = seen / (now - reported)
-                reported, seen = now, 0
-                report(Progress(step, done(), minutes(), loss_sum / loss_count, rate, speed))
-            if now - checkpointed >= 60 * recipe.checkpoint_minutes:
-                keep(loss_sum / loss_count, rate, speed)
-                loss_sum, loss_count, seen = 0.0, 0, 0
-                checkpointed = reported = time.monotonic()
+            _follow(average, model, min(recipe.optimiser.ema, (1 + pace.step) / (10 + pace.step)))
+            pace.count(len(batch.present), loss)
+            if pace.report_due():
+                report(pace.progress())
+            if pace.checkpoint_due():
+                keep()
+                pace.kept()
         final = out / "last.safetensors"
         if stopped:
             # Whoever sent the signal may not wait for a validation.
             save()
             return None
-        record = keep(loss_sum / max(1, loss_count), rate, speed)
+        record = keep()
         save_weights(average, final, record)
     return final
 

@@ -112,6 +112,14 @@ def make_optimisers(parameters: Sequence[Tensor], settings: Optimiser) -> list[t
     return optimisers
 
 
+def set_rate(optimisers: Iterable[torch.optim.Optimizer], rate: float) -> float:
+    """Have all of them take this learning rate from now on; returns it."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+    return rate
+
+
 def moments_of(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
     """Names of the tensors that an optimiser keeps for each of its parameters, once it has stepped."""
     return MUON_MOMENTS if isinstance(optimiser, Muon) else ADAM_MOMENTS
