@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -201,6 +202,38 @@ def test_nothing_is_replaced(folder, copy):
     assert found["sub/red.jpg"].error == "out/noise/sub/red.jpg: is there already and is not in/sub/red.jpg"
     assert found["yellow.png"].placed == Path("out/noise+rain/yellow.png")
     assert Path("out/clean/black.png").read_text() == "not ours"
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_name_that_cannot_be_had_concerns_one_file(folder, monkeypatch, copy):
+    refused = OSError(errno.EINVAL, "Invalid argument")
+    link = Path.symlink_to
+
+    def linking(self, target):
+        if self.name == "red.jpg":
+            raise refused
+        link(self, target)
+
+    def writing(path, data):
+        if path.name == "red.jpg":
+            raise OutputError(f"{path}: cannot be written: Invalid argument") from refused
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    monkeypatch.setattr(Path, "symlink_to", linking)
+    monkeypatch.setattr("pipcli.batch.classify.write_bytes", writing)
+    found = findings("in", sorter=Sorter(Path("out"), 0.5, copy))
+    assert "out/noise/sub/red.jpg" in str(found["sub/red.jpg"].error)
+    assert found["yellow.png"].placed == Path("out/noise+rain/yellow.png")
+
+
+def test_a_file_system_without_links_ends_the_run(folder, monkeypatch):
+    def linking(self, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", linking)
+    with pytest.raises(OutputError, match=r"no link can be made there \(--copy"):
+        findings("in", sorter=Sorter(Path("out"), 0.5, False))
 
 
 def test_a_folder_that_cannot_be_made_ends_the_run(folder):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipcli.batch.limits import usual_limits, weight_under_way
 from pipcli.batch.pipeline import overlapped
 from pipcli.batch.plan import File
+from pipcli.batch.refusals import of_one_file
 from pipcli.batch.slices import telling_frame
 from pipcli.degradations import Degradation
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError
@@ -64,25 +65,29 @@ class Sorter:
         """Put a file where it belongs, and say where that is.
 
         Raises:
-            ImageError: another file stands there, or this one cannot be read.
-            OutputError: it cannot be put there.
+            ImageError: another file stands there, this one cannot be read, or its name cannot be had there.
+            OutputError: nothing can be put there.
         """
         path = self._target / class_name(diagnosis, self._threshold) / file.below
         if os.path.lexists(path):
             if self._stands(file.source, path):
                 return path
             raise ImageError(f"{shown(path)}: is there already and is not {shown(file.source)}")
-        if self._copy:
-            write_bytes(path, read_content(file.source))
-            return path
+        with of_one_file(linking=not self._copy):
+            if self._copy:
+                write_bytes(path, read_content(file.source))
+            else:
+                self._link(file.source, path)
+        return path
+
+    def _link(self, source: Path, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.symlink_to(os.path.relpath(file.source.resolve(), path.parent.resolve()))
+            path.symlink_to(os.path.relpath(source.resolve(), path.parent.resolve()))
         except OSError as error:
             raise OutputError(
                 f"{shown(path)}: no link can be made there (--copy makes copies): {error.strerror or error}"
             ) from error
-        return path
 
     def _stands(self, source: Path, path: Path) -> bool:
         """Whether what stands at a path is this file already, or a copy of it."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipcli.batch.keeping import Existing, Keeping
 from pipcli.batch.ledger import Entry, Recipe, as_recorded, hash_bytes, hash_file
 from pipcli.batch.limits import refuse_too_large, weight_under_way
 from pipcli.batch.plan import Job
+from pipcli.batch.refusals import of_one_file
 from pipcli.batch.slices import DicomOptions, Treatment, series_id, treat_dicom
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError
 from pipcli.images import MAX_PIXELS, Image, decode_image
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 DIVIDED = "in tiles, of which this model's blocks see one at a time: with a larger --tile it sees more"
 """The warning of an image that :meth:`pipcli.inference.engine.Restorer.divides`."""
-
-_OF_ONE_FILE = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EPERM, errno.EISDIR})
-"""What a file system says of a name that it does not take, or of a file that nobody may replace."""
 
 
 @dataclass
@@ -287,7 +283,8 @@ class Stages:
                 self._note(work, None if data is None else hash_bytes(data))
                 stays = job.in_place and work.image is None
                 if data is not None and not stays:
-                    _write(job.target, data, work.times)
+                    with of_one_file():
+                        write_bytes(job.target, data, work.times)
                 if self.on_pictures is not None and work.original is not None and work.image is not None:
                     # The file is right and in its place, whatever becomes of its picture.
                     with suppress(Exception):
@@ -361,18 +358,3 @@ class Stages:
             decision=work.decision,
         )
         self.keeping.ledger.add(job.home, entry)
-
-
-def _write(target: Path, data: bytes, times: tuple[int, int] | None) -> None:
-    """Write a file's output, where a refusal that concerns this file alone is no reason to stop.
-
-    Raises:
-        ImageError: the file system does not take this name, or lets this file not be replaced.
-        OutputError: it takes nothing.
-    """
-    try:
-        write_bytes(target, data, times)
-    except OutputError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OF_ONE_FILE:
-            raise ImageError(str(error)) from error
-        raise
