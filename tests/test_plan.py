@@ -234,7 +234,7 @@ def test_folders_that_cannot_be_listed_are_told(photos, tmp_path, monkeypatch):
     real = os.scandir
     monkeypatch.setattr(os, "scandir", scandir)
     plan = plan_batch(str(photos), str(tmp_path / "out"))
-    assert plan.unlisted == (photos / "sub",)
+    assert plan.unlisted == {photos / "sub": "cannot be listed"}
     assert len(plan.jobs) == 2
 
 
@@ -402,7 +402,7 @@ def test_what_is_no_image_is_refused_alone_and_counted_among_others(photos, tmp_
         ):
             plan = plan_batch(named, target)
             assert {job.source.name for job in plan.jobs} - {"a.jpg"} == {"a.png", "plain"}
-            assert (plan.others, dict(plan.unread), plan.unlisted) == (1, {".heic": 1}, ())
+            assert (plan.others, dict(plan.unread), plan.unlisted) == (1, {".heic": 1}, {})
     assert plan_batch(named_inputs([], [b"notes.txt"]), "../out").left_alone == 1
 
 
@@ -410,7 +410,8 @@ def test_what_cannot_be_looked_into_is_a_failure_among_others(photos, tmp_path, 
     # Zip files that can be unpacked are folders by now.
     (photos / "b.zip").write_bytes(b"PK\x03\x04 and nothing more")
     named = named_inputs([str(photos / name) for name in ("a.png", "sub", "b.zip")])
-    assert plan_batch(named, str(tmp_path / "out")).unlisted == (photos / "b.zip",)
+    failures = plan_batch(named, str(tmp_path / "out")).failures
+    assert failures == (f"{photos}/b.zip: is no zip file with anything in it",)
 
     def scandir(path: Path) -> object:
         raise PermissionError(13, "Permission denied")

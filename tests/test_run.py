@@ -130,7 +130,8 @@ def test_all_failed(tmp_path, restorer):
 
 def test_a_folder_that_could_not_be_listed_is_a_failure(tmp_path, restorer):
     save(tmp_path / "in" / "a.png", 10)
-    summary = run_plan(replace(planned(tmp_path), unlisted=(tmp_path / "in" / "secret",)), restorer, DENOISE)
+    plan = replace(planned(tmp_path), unlisted={tmp_path / "in" / "secret": "cannot be listed"})
+    summary = run_plan(plan, restorer, DENOISE)
     assert summary.failures == (f"{tmp_path}/in/secret: cannot be listed",)
     assert (summary.restored, summary.exit_code) == (1, 3)
 

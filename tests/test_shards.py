@@ -17,7 +17,7 @@ PLAN = Plan(
     hidden=1,
     others=2,
     loops=3,
-    unlisted=(Path("in/secret"),),
+    unlisted={Path("in/secret"): "cannot be listed"},
     unread={".heic": 4},
 )
 

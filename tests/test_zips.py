@@ -11,6 +11,7 @@ import pytest
 
 from pipcli.batch import zips
 from pipcli.batch.inputs import Named
+from pipcli.batch.plan import list_files
 from pipcli.batch.zips import is_zip, unpacked
 from pipcli.errors import OutputError, UsageError
 
@@ -130,7 +131,11 @@ def test_what_cannot_be_unpacked_is_refused_and_leaves_nothing(tmp_path, monkeyp
         # Among others it stays what it is, and takes no place.
         several = (Named(path, PurePath(path.name)), packed(tmp_path / "b.zip", b=b"1"))
         with unpacked(several) as (kept, folder):
-            assert kept is several[0]
+            assert (kept.path, kept.below) == (path, several[0].below)
+            assert str(kept.broken).startswith(expected)
+            # A damaged file is told as it would be by itself.
+            (failure,) = list_files([kept, Named(path.with_name("gone.png"), PurePath("gone.png"))]).failures
+            assert failure.startswith(f"{path}: {expected}")
             assert content_of(folder.path.parents[1]) == {"1/b.zip/b": b"1"}
         with unpacked([Named(path, PurePath(path.name), listed=True)]) as (kept,):
             assert kept.path == path

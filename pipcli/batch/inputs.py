@@ -22,11 +22,13 @@ class Named:
         below: where it comes to lie below an output folder: a file by its name, a folder's tree by its top.
             It may begin with .., which :func:`pipcli.batch.plan.plan_batch` refuses where there is an output.
         listed: it stands in a list; what is missing there is a file's failure, not a wrong command.
+        broken: what is wrong with a zip file that cannot be unpacked.
     """
 
     path: Path
     below: PurePath
     listed: bool = False
+    broken: str | None = None
 
 
 def is_single(inputs: Sequence[Named]) -> bool:

@@ -24,6 +24,8 @@ from pipcli.images.discovery import identity_of
 from pipcli.images.formats import UNREAD_SUFFIXES, Format, format_of_name
 from pipcli.images.naming import shown
 
+_NOT_LISTED = "cannot be listed"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -70,20 +72,25 @@ class Aside:
         hidden: hidden files and folders, left alone.
         others: files that are no images, left alone.
         loops: links in a circle, left alone.
-        unlisted: folders and zip files that could not be looked into; each is a failure of the run.
+        unlisted: folders and zip files that could not be looked into, and why; each is a failure of the run.
         unread: suffix → number of pictures whose format is not read, left alone.
     """
 
     hidden: int = 0
     others: int = 0
     loops: int = 0
-    unlisted: tuple[Path, ...] = ()
+    unlisted: Mapping[Path, str] = field(default_factory=dict)
     unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def left_alone(self) -> int:
         """How much was found and is left alone."""
         return self.hidden + self.others + self.loops + sum(self.unread.values())
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """A line for each of `unlisted`."""
+        return tuple(f"{shown(path)}: {why}" for path, why in self.unlisted.items())
 
 
 @dataclass(frozen=True)
@@ -290,7 +297,7 @@ def list_files(inputs: Sequence[Named], exclude: Sequence[Path] = ()) -> Listing
         hidden=count.hidden,
         others=count.others,
         loops=count.loops,
-        unlisted=tuple(count.unlisted),
+        unlisted=count.unlisted,
         unread=dict(count.unread),
     )
 
@@ -310,7 +317,7 @@ class _Count:
     hidden: int = 0
     others: int = 0
     loops: int = 0
-    unlisted: list[Path] = field(default_factory=list)
+    unlisted: dict[Path, str] = field(default_factory=dict)
     unread: Counter[str] = field(default_factory=Counter)
 
     def add_folder(self, named: Named, exclude: Sequence[Path], single: bool) -> None:
@@ -320,7 +327,7 @@ class _Count:
         except UsageError:
             if single:
                 raise
-            self.unlisted.append(named.path)
+            self.unlisted[named.path] = _NOT_LISTED
             return
         for name in found.images:
             self._add(File(named.path / name, named.below / name, name in found.dicom))
@@ -328,17 +335,19 @@ class _Count:
         self.others += found.others
         self.unread.update(found.unread)
         self.loops += len(found.loops)
-        self.unlisted.extend(named.path / name for name in found.unreadable)
+        self.unlisted |= {named.path / name: _NOT_LISTED for name in found.unreadable}
 
     def add_file(self, named: Named, single: bool) -> None:
         """Add a file; among others, one that is there and whose suffix names no image is left alone."""
         suffix, dicom = named.path.suffix.lower(), claims_dicom(named.path)
+        # All zip files that can be unpacked have become folders.
+        if named.broken is not None:
+            self.unlisted[named.path] = named.broken
         # What has no suffix may be an image, and what is not there is to fail when it is read.
-        if single or dicom or not suffix or suffix in SUFFIXES or not os.path.exists(named.path):
+        elif single or dicom or not suffix or suffix in SUFFIXES or not os.path.exists(named.path):
             self._add(File(named.path, named.below, dicom))
         elif suffix == ".zip":
-            # All that can be unpacked has become a folder.
-            self.unlisted.append(named.path)
+            self.unlisted[named.path] = "is no zip file with anything in it"
         elif suffix in UNREAD_SUFFIXES:
             self.unread[suffix] += 1
         else:

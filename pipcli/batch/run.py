@@ -18,7 +18,6 @@ from pipcli.batch.slices import DicomOptions, divided_series, incomplete_series
 from pipcli.batch.stages import Stages, Work
 from pipcli.errors import PipcliError
 from pipcli.images import MAX_PIXELS, Image
-from pipcli.images.naming import shown
 from pipcli.images.writing import Wishes
 from pipcli.inference.decision import CLEAN
 
@@ -179,7 +178,7 @@ class _Tally:
         self.failed_slices.extend((job.source, None) for job in unreached if job.dicom)
         return Summary(
             restored=self.restored,
-            failures=(*(f"{shown(folder)}: cannot be listed" for folder in plan.unlisted), *self.failures),
+            failures=(*plan.failures, *self.failures),
             unreached=len(unreached),
             redone=self.redone,
             seconds=seconds,

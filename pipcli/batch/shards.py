@@ -40,7 +40,7 @@ class Shard:
     def of(self, plan: Plan) -> Plan:
         """This share of a plan; what is left alone is counted by the first one."""
         kept = replace(plan, jobs=tuple(job for job in plan.jobs if self.holds(job.relative)))
-        return kept if self.index == 1 else replace(kept, hidden=0, others=0, loops=0, unlisted=(), unread={})
+        return kept if self.index == 1 else replace(kept, hidden=0, others=0, loops=0, unlisted={}, unread={})
 
 
 def parse_shard(text: str) -> Shard:

@@ -64,8 +64,8 @@ def is_zip(path: Path) -> bool:
         return False
 
 
-class _UnreadableError(UsageError):
-    """A zip file cannot be read; among others it is that file's failure."""
+class _BrokenError(Exception):
+    """What is wrong with a zip file that cannot be read."""
 
 
 def _refuse_in_place(packed: Sequence[Path]) -> None:
@@ -78,11 +78,11 @@ def _in_folder(named: Named, place: Path, single: bool) -> Named:
     folder = place / named.path.name
     try:
         _unpack(named.path, folder)
-    except _UnreadableError:
+    except _BrokenError as error:
         if single:
-            raise
+            raise UsageError(f"{shown(named.path)}: {error}") from error
         shutil.rmtree(place)
-        return named
+        return replace(named, broken=str(error))
     return replace(named, path=folder, below=PurePath() if single else _stem(named.below))
 
 
@@ -99,7 +99,7 @@ def _unpack(path: Path, folder: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             if any(member.flag_bits & 1 for member in members):
-                raise _UnreadableError(f"{shown(path)}: is an encrypted zip file")
+                raise _BrokenError("is an encrypted zip file")
             size, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
             if size > free * _SHARE:
                 raise UsageError(
@@ -117,19 +117,17 @@ def _unpack(path: Path, folder: Path) -> None:
                     )
                 made.add(identity)
                 _keep_time(member, file)
-    except PipcliError:
+    except (PipcliError, _BrokenError):
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        raise _UnreadableError(f"{shown(path)}: is a damaged zip file: {error}") from error
+        raise _BrokenError(f"is a damaged zip file: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise _UnreadableError(
-            f"{shown(path)}: is a damaged zip file: a file and a folder in it have one name"
-        ) from error
+        raise _BrokenError("is a damaged zip file: a file and a folder in it have one name") from error
     except OSError as error:
         raise OutputError(f"{shown(path)}: cannot be unpacked: {error.strerror or error}") from error
     except Exception as error:
         # zlib, lzma and bz2 have errors of their own.
-        raise _UnreadableError(f"{shown(path)}: is a damaged zip file: {type(error).__name__}") from error
+        raise _BrokenError(f"is a damaged zip file: {type(error).__name__}") from error
 
 
 def _keep_time(member: zipfile.ZipInfo, file: str) -> None:

@@ -175,8 +175,8 @@ def tell_plan(
     tell(f"files: {todo} to restore, {len(finished)} there already, {plan.left_alone} left alone")
     if plan.left_alone:
         tell(f"left alone: {passed_over(plan)}")
-    for folder in plan.unlisted:
-        tell(f"{shown(folder)}: cannot be listed")
+    for failure in plan.failures:
+        tell(failure)
     tell(f"task: {task}, {shape(restorer)}, {restorer.place} in {restorer.precision}")
     if not todo:
         return

@@ -171,7 +171,7 @@ def classify(
 
     start = time.monotonic()
     sorter = None if sort_into is None else Sorter(sort_into, least, copy)
-    failures = [f"{folder}: cannot be listed" for folder in listing.unlisted]
+    failures = [*listing.failures]
     classes: Counter[str] = Counter()
     left_alone = done = 0
     stopped_by: PipcliError | None = None

@@ -61,8 +61,8 @@ class ReportBook:
 
         records = [self._record(job) for job in self._plan.jobs]
         records.extend(
-            FileRecord(shown(folder), "", "failed", 0.0, (f"{shown(folder)}: cannot be listed",))
-            for folder in self._plan.unlisted
+            FileRecord(shown(path), "", "failed", 0.0, (failure,))
+            for path, failure in zip(self._plan.unlisted, self._plan.failures, strict=True)
         )
         page = restored_page(RestoredReport(_TITLE + task, facts, tuple(records)))
         write_bytes(path, page.encode("utf-8"))
