@@ -212,6 +212,15 @@ def test_an_image_the_format_cannot_hold_is_that_files_failure(tmp_path, restore
     assert run_plan(planned(tmp_path), restorer, DENOISE).exit_code == 4
 
 
+def test_what_could_not_be_written_is_not_computed(tmp_path, restorer, monkeypatch):
+    source, target = tmp_path / "a.png", tmp_path / "a.jpg"
+    PillowImage.new("RGBA", (12, 8), (10, 20, 30, 40)).save(source)
+    monkeypatch.setattr(Inverse, "forward", lambda *_: pytest.fail("computed"))
+    summary = run_plan(plan_batch(str(source), str(target)), restorer, DENOISE)
+    assert summary.failures == (f"{source}: {target}: JPEG cannot hold transparency",)
+    assert not target.exists()
+
+
 def test_redone_tiles_are_counted_and_told(tmp_path, restorer):
     save(tmp_path / "in" / "a.png", 10)
     save(tmp_path / "in" / "b.png", Inverse.bad)

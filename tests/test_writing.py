@@ -58,7 +58,7 @@ def test_an_unknown_suffix_is_refused(tmp_path):
 
 def test_what_the_format_cannot_hold_touches_nothing(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"old")
-    with pytest.raises(ImageError, match=r"x\.jpg: JPEG holds 8 bits"):
+    with pytest.raises(ImageError, match=r"x\.jpg: JPEG holds 8 bits, not 16 bits: a bit depth of 8 would"):
         write_image(Image(np.zeros((2, 2, 3), np.uint16)), tmp_path / "x.jpg")
     with pytest.raises(ImageError, match=r"y/x\.jpg"):
         write_image(Image(np.zeros((2, 2, 3), np.uint16)), tmp_path / "y" / "x.jpg")

@@ -20,7 +20,7 @@ from pipcli.images import MAX_PIXELS, Image, decode_image
 from pipcli.images.atomic import write_bytes
 from pipcli.images.naming import shown
 from pipcli.images.reading import read_content
-from pipcli.images.writing import Wishes, encode_for, stays_as_wished
+from pipcli.images.writing import Wishes, encode_for, refuse_unwritable, stays_as_wished
 
 if TYPE_CHECKING:
     from pipcli.inference.decision import Choice, Decision
@@ -196,6 +196,7 @@ class Stages:
         decision = self.choice.decide(image, degradations)
         self._note_decision(work, decision)
         if decision.restores:
+            refuse_unwritable(image, work.job.target, self.wishes)
             work.content = None
             work.original = image if self.on_pictures is not None else None
             work.omegas = decision.omegas_by_page(degradations)

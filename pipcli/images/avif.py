@@ -122,18 +122,16 @@ def read_avif(data: bytes, max_pixels: int) -> Image:
 
 
 def encode_avif(image: Image) -> bytes:
-    """The image as an AVIF file with its metadata.
+    """The image, of 8 or 16 bits, as an AVIF file with its metadata.
 
     More than 8 bits are written as 10 where the source had these, else as 12.
 
     Raises:
-        ImageError: AVIF cannot hold the image: float32, or a side of more than 65536 pixels.
+        ImageError: AVIF cannot hold the image: a side of more than 65536 pixels.
     """
     import imagecodecs
 
     metadata = image.metadata
-    if image.pixels.dtype == np.float32:
-        raise ImageError("AVIF holds 8, 10 or 12 bits, not floating-point pixels")
     if max(image.height, image.width) > _LONGEST_SIDE:
         raise ImageError(
             f"AVIF holds at most {_LONGEST_SIDE} pixels a side, not {image.width}×{image.height}"

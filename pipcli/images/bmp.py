@@ -85,15 +85,13 @@ def _profile(data: bytes) -> tuple[bytes | None, bool]:
 
 
 def encode_bmp(image: Image) -> bytes:
-    """The image as a BMP file with its profile and resolution, no more. Grey with alpha becomes RGB.
+    """The image, of 8 bits, as a BMP file with its profile and resolution, no more.
 
-    Not by Pillow, which writes no alpha that it reads back.
+    Grey with alpha becomes RGB. Not by Pillow, which writes no alpha that it reads back.
 
     Raises:
-        ImageError: its pixels have more than 8 bits, or take more bytes than a BMP can have.
+        ImageError: its pixels take more bytes than a BMP can have.
     """
-    if image.pixels.dtype != np.uint8:
-        raise ImageError(f"BMP holds 8 bits, not pixels of {image.pixels.dtype}")
     planes, palette, icc = image.pixels[:, :, ::-1], b"", image.metadata.icc or b""
     if image.alpha is not None:
         blue_green_red = planes if image.channels == 3 else np.repeat(planes, 3, axis=2)

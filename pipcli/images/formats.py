@@ -21,7 +21,8 @@ class Format:
         suffixes: that name it, lower case with the dot; the first one is what new names get.
         recognise: first bytes of a file → whether it is of this format.
         read: (whole file, largest number of pixels) → image; raises ImageError without the file's name.
-        encode: image → whole file; raises ImageError where the format cannot hold it.
+        encode: image → whole file, of an image that fits depths, alpha and pages; raises ImageError where the
+            format cannot hold it for another reason.
         depths: bits a channel that it holds, 32 for floats; more are written as the last.
         holds: which of EXIF, XMP and IPTC find a place in it.
         largest: bytes that each of these may have; None for as many as there are.

@@ -210,16 +210,12 @@ def _decoded(data: bytes) -> Array:
 
 
 def encode_jpeg(image: Image) -> bytes:
-    """The image as a JPEG file with its metadata, compressed as its source was where that was a JPEG.
+    """The image, of 8 bits and opaque, as a JPEG file with its metadata, compressed as its source if a JPEG.
 
     Raises:
-        ImageError: JPEG cannot hold the image: more than 8 bits, transparency, more than 65535 pixels on a
-            side, or metadata too long for a segment.
+        ImageError: JPEG cannot hold the image: more than 65535 pixels on a side, or metadata too long for a
+            segment.
     """
-    if image.pixels.dtype != np.uint8:
-        raise ImageError(f"JPEG holds 8 bits, not pixels of {image.pixels.dtype}")
-    if image.alpha is not None:
-        raise ImageError("JPEG cannot hold transparency")
     if max(image.height, image.width) > 65535:
         raise ImageError(f"JPEG holds at most 65535 pixels a side, not {image.width}×{image.height}")
     coded = _encode_pixels(image)

@@ -89,15 +89,9 @@ def read_jpeg2000(data: bytes, max_pixels: int) -> Image:
 
 
 def encode_jpeg2000(image: Image) -> bytes:
-    """The image as a JP2 file with its metadata, or as a bare codestream where its source was one.
-
-    Raises:
-        ImageError: its pixels are float32.
-    """
+    """The image, of 8 or 16 bits, as a JP2 file with its metadata; as a bare codestream if it was one."""
     import imagecodecs
 
-    if image.pixels.dtype == np.float32:
-        raise ImageError("JPEG 2000 is written with 8 or 16 bits, not floating-point pixels")
     metadata = image.metadata
     planes = image.pixels
     if image.alpha is not None:

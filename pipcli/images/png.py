@@ -85,15 +85,9 @@ def read_png(data: bytes, max_pixels: int) -> Image:
 
 
 def encode_png(image: Image) -> bytes:
-    """The image as a PNG file with its metadata.
-
-    Raises:
-        ImageError: its pixels are float32, which PNG cannot hold.
-    """
+    """The image, of 8 or 16 bits, as a PNG file with its metadata."""
     import imagecodecs
 
-    if image.pixels.dtype == np.float32:
-        raise ImageError("PNG holds 8 or 16 bits, not floating-point pixels")
     planes = image.pixels
     if image.alpha is not None:
         planes = np.concatenate([planes, image.alpha[:, :, None]], axis=2)

@@ -74,15 +74,13 @@ def read_webp(data: bytes, max_pixels: int) -> Image:
 
 
 def encode_webp(image: Image) -> bytes:
-    """The image as a WebP file with its metadata. Grey becomes RGB, the format knows no grey.
+    """The image, of 8 bits, as a WebP file with its metadata. Grey becomes RGB, the format knows no grey.
 
     Raises:
-        ImageError: WebP cannot hold the image: more than 8 bits, or a side of more than 16383 pixels.
+        ImageError: WebP cannot hold the image: a side of more than 16383 pixels.
     """
     from PIL import Image as PillowImage
 
-    if image.pixels.dtype != np.uint8:
-        raise ImageError(f"WebP holds 8 bits, not pixels of {image.pixels.dtype}")
     if max(image.height, image.width) > _LONGEST_SIDE:
         raise ImageError(
             f"WebP holds at most {_LONGEST_SIDE} pixels a side, not {image.width}×{image.height}"

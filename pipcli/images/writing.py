@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,18 +85,42 @@ def encode_for(
 ) -> bytes:
     """What `write_image` writes at path, as bytes; errors in the same words, notes one by one to on_note."""
     wishes = wishes or Wishes()
-    format_ = format_of_name(path)
-    if format_ is None and os.path.splitext(path)[1]:
-        known = ", ".join(suffix for each in FORMATS for suffix in each.suffixes)
-        raise UsageError(f"{shown(path)}: its suffix is none that can be written: {known}")
-    try:
-        data, notes = _encoded(image, format_ or wishes.format or format_named(image.metadata.format), wishes)
-    except ImageError as error:
-        raise ImageError(f"{shown(path)}: {error}") from error
+    format_ = _format_for(image, path, wishes)
+    with _named(path):
+        data, notes = _encoded(image, format_, wishes)
     if on_note is not None:
         for note in notes:
             on_note(note)
     return data
+
+
+def refuse_unwritable(image: Image, path: str | os.PathLike[str], wishes: Wishes) -> None:
+    """Refuse an image that could not be written at path, before anybody spends time on its pixels.
+
+    Raises:
+        UsageError, ImageError: as of `encode_for`, for what does not depend on the pixels themselves.
+    """
+    format_ = _format_for(image, path, wishes)
+    with _named(path):
+        _refuse_unfit(image, format_, wishes)
+
+
+def _format_for(image: Image, path: str | os.PathLike[str], wishes: Wishes) -> Format:
+    """The format that path's suffix names; without one that which is wished for, or the source's."""
+    format_ = format_of_name(path)
+    if format_ is None and os.path.splitext(path)[1]:
+        known = ", ".join(suffix for each in FORMATS for suffix in each.suffixes)
+        raise UsageError(f"{shown(path)}: its suffix is none that can be written: {known}")
+    return format_ or wishes.format or format_named(image.metadata.format)
+
+
+@contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of an image get the file's name."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{shown(path)}: {error}") from error
 
 
 def stays_as_wished(
@@ -134,27 +159,57 @@ def encode_image(image: Image, format_name: str | None = None, wishes: Wishes | 
 
 
 def _encoded(image: Image, format_: Format, wishes: Wishes) -> tuple[bytes, tuple[str, ...]]:
-    if image.further and not format_.pages:
-        raise ImageError(f"{format_.name} holds one page, the image has {1 + len(image.further)}")
-    if not format_.available:
-        raise ImageError(f"{format_.name} cannot be written, the codec is not installed")
+    _refuse_unfit(image, format_, wishes)
     prepared, notes = _prepared(image, format_, wishes)
     further = [_prepared(page, format_, wishes)[0] for page in image.further]
     return format_.encode(replace(prepared, further=tuple(further))), notes
 
 
+def _refuse_unfit(image: Image, format_: Format, wishes: Wishes) -> None:
+    """Refuse an image of more pages or bits, or of transparency, that the format does not hold."""
+    if not format_.available:
+        raise ImageError(f"{format_.name} cannot be written, the codec is not installed")
+    if image.further and not format_.pages:
+        raise ImageError(f"{format_.name} holds one page, the image has {1 + len(image.further)}")
+    for page in (image, *image.further):
+        if _bits(page, format_, wishes) not in format_.depths:
+            held, *more = map(str, format_.depths)
+            raise ImageError(
+                f"{format_.name} holds {' or '.join([held, *more])} bits, not {_told(_depth_of(page))}: "
+                f"a bit depth of {format_.depths[-1]} would fit"
+            )
+        if not format_.alpha and _shown_alpha(page) is not None:
+            raise ImageError(f"{format_.name} cannot hold transparency")
+
+
+def _depth_of(page: Image) -> int:
+    """Bits a channel as the pixels are stored, 32 for floats."""
+    return page.pixels.dtype.itemsize * 8
+
+
+def _bits(page: Image, format_: Format, wishes: Wishes) -> int:
+    """Bits a channel of a page in the file: as wished, or its own; no more than the format that is wished."""
+    bits = wishes.bits or _depth_of(page)
+    return bits if bits in format_.depths or wishes.format is None else format_.depths[-1]
+
+
+def _shown_alpha(page: Image) -> Array | None:
+    """The alpha that a file needs: none where it hides nothing, or is no alpha but another channel."""
+    tiff = page.metadata.tiff
+    if page.alpha is None or (tiff is not None and tiff.unspecified) or (page.alpha == page.peak).all():
+        return None
+    return page.alpha
+
+
 def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tuple[str, ...]]:
     """One page as the user wishes it and the format holds it, and what that changes."""
-    has = image.pixels.dtype.itemsize * 8
-    bits = wishes.bits or has
+    has, bits = _depth_of(image), _bits(image, format_, wishes)
     notes: list[str] = []
-    if bits not in format_.depths and wishes.format is not None:
-        bits = format_.depths[-1]
     if bits != has and wishes.bits is None:
-        notes.append(f"{_named(has)} written as {bits} bits: {format_.name} holds no more")
+        notes.append(f"{_told(has)} written as {bits} bits: {format_.name} holds no more")
     stored = (image.metadata.depth or has) if has == 16 else has
     if bits == 16 and format_.sixteen < 16 and not (has == 16 and stored <= format_.sixteen):
-        notes = [f"{_named(stored)} written as {format_.sixteen} bits: {format_.name} holds no more"]
+        notes = [f"{_told(stored)} written as {format_.sixteen} bits: {format_.name} holds no more"]
     metadata = image.metadata
     lost = _lost(metadata, format_)
     if lost:
@@ -168,8 +223,8 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
     if format_.name != "TIFF" and metadata.tiff is not None and metadata.tiff.unspecified:
         notes.append(f"{format_.name} holds no channel but alpha, the extra one is left out")
         image = replace(image, alpha=None)
-    if not format_.alpha and image.alpha is not None and (image.alpha == image.peak).all():
-        image = replace(image, alpha=None)  # it hides nothing
+    if not format_.alpha:
+        image = replace(image, alpha=_shown_alpha(image))
     if image.nodata is not None and not _holds_nodata(image, format_, bits):
         notes.append("the value that means no data is lost")
     if wishes.bits is not None and metadata.tiff is not None:
@@ -230,5 +285,5 @@ def _converted(planes: Array, bits: int, scale: tuple[float, float]) -> Array:
     return converted
 
 
-def _named(bits: int) -> str:
+def _told(bits: int) -> str:
     return "floating-point numbers" if bits == 32 else f"{bits} bits"
