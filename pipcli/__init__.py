@@ -83,7 +83,7 @@ def restore(
 
     Returns:
         An array of the shape and type of the given one; for a path, the file's pixels, upright, H×W×C in
-        their stored type, without alpha.
+        their stored type, without alpha; NaN where a file of floats says so of pixels without data.
 
     Raises:
         UsageError: an argument has a wrong value.
@@ -107,11 +107,11 @@ def restore(
     restorer = Restorer(model, device, choose_precision(precision, device), tile)
     decision = _choice(task, threshold, abstain).decide(source, restorer.degradations)
     if not decision.passes:
-        return source.pixels if isinstance(image, (str, os.PathLike)) else image.copy()
-    restored = restore_in_passes(restorer, source, decision.omegas(restorer.degradations), strength).pixels
+        return _pixels_of(source) if isinstance(image, (str, os.PathLike)) else image.copy()
+    restored = restore_in_passes(restorer, source, decision.omegas(restorer.degradations), strength)
     if isinstance(image, (str, os.PathLike)):
-        return restored
-    return restored.reshape(image.shape).astype(image.dtype, copy=False)
+        return _pixels_of(restored)
+    return restored.pixels.reshape(image.shape).astype(image.dtype, copy=False)
 
 
 def classify(image: str | os.PathLike[str] | NDArray[Any]) -> Diagnosis:
@@ -151,6 +151,15 @@ def _as_image(image: str | os.PathLike[str] | NDArray[Any], pages: bool = False)
         return Image(narrowed[..., None] if image.ndim == 2 else narrowed)
     except ValueError as error:
         raise UsageError(f"image: {error}") from error
+
+
+def _pixels_of(image: Image) -> NDArray[Any]:
+    """The pixels of a file, with the value for no data that it has: within the program none is NaN."""
+    pixels, without, tiff = image.pixels, image.without_data, image.metadata.tiff
+    if without is not None and tiff is not None and tiff.nodata is not None and math.isnan(tiff.nodata):
+        pixels = pixels.copy()
+        pixels[without] = math.nan
+    return pixels
 
 
 def _choice(task: str | Mapping[Degradation, float], threshold: float | None, abstain: bool) -> Choice:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image as PillowImage
 from standins import ColourClassifier
@@ -95,6 +96,15 @@ def test_path_in_array_out(tmp_path):
     assert restored.dtype == np.uint8
     np.testing.assert_array_equal(restored, np.full((9, 7, 3), (200, 100, 50)))
     np.testing.assert_array_equal(pipcli.restore(str(path), "denoise", model=Dimming()), restored)
+
+
+def test_pixels_without_data_are_what_the_file_says(tmp_path):
+    path = tmp_path / "height.tif"
+    values = np.linspace(0, 1, 42, dtype=np.float32).reshape(6, 7)
+    values[2, 3] = np.nan
+    tifffile.imwrite(path, values, metadata=None, extratags=[(42113, 2, 0, "nan", True)])
+    restored = pipcli.restore(path, "denoise", model=Dimming())
+    np.testing.assert_array_equal(np.isnan(restored[:, :, 0]), np.isnan(values))
 
 
 def test_weights_in_place_of_a_task():
