@@ -329,6 +329,13 @@ def test_scenes_with_haze_are_often_darker_than_other_photos(photo_folder, tmp_p
     assert darkest[Degradation.HAZE] == pytest.approx(0.9 * 0.502**2.3, abs=0.03)
 
 
+def test_what_is_to_be_dark_keeps_its_tones(photo_folder, tmp_path):
+    """Nobody can see in the dark how bright and of which tint a changed photo was."""
+    batches = maker(of_one_grey(photo_folder, tmp_path), replace(PLAIN, jitter=1.0, real_lowlight=0.0))
+    targets = batches.make(Stage(1.0, 32, {Degradation.LOWLIGHT: 20}), 5).targets
+    torch.testing.assert_close(targets, torch.full_like(targets, 128 / 255))
+
+
 def test_hazy_crops_alone_are_collages(photo_folder, tmp_path):
     folder = copied(photo_folder, tmp_path)
     shutil.rmtree(folder / "lol")

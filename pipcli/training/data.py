@@ -260,7 +260,10 @@ class BatchMaker:
         if degradation is Degradation.HAZE and len(self.photographs.high):
             rooms = _share_of(count - built, self.shares.rooms, host)
         hazy = degradation is Degradation.HAZE
-        gamma = HAZE_GAMMA if hazy else GAMMA
+        gamma: Interval | None = HAZE_GAMMA if hazy else GAMMA
+        if degradation is Degradation.LOWLIGHT:
+            # How bright a scene was, and of which tint, cannot be seen in the dark: photos are the guide.
+            gamma = None
         photos = count - real - moved - built - rooms
         for bank, some in ((self.photographs.high, rooms), (self.photographs.photos, photos)):
             if some:
@@ -289,7 +292,7 @@ class BatchMaker:
         size: int,
         scale: float,
         generator: torch.Generator,
-        gamma_range: Interval = GAMMA,
+        gamma_range: Interval | None = GAMMA,
         bank: PixelBank | None = None,
         upright: bool = False,
         recoloured: float = 0.0,
@@ -297,6 +300,7 @@ class BatchMaker:
         """Crops of photos or of another bank, scaled down, some of them with changed gamma and colour.
 
         Args:
+            gamma_range: None leaves gamma and colour as they are.
             recoloured: share of those in wholly other colours.
         """
         bank = self.photographs.photos if bank is None else bank
@@ -305,10 +309,11 @@ class BatchMaker:
         if source != size:
             clean = F.interpolate(clean, size=(size, size), mode="bilinear", antialias=True).clamp_(0, 1)
         device = clean.device
-        chosen = torch.rand((count, 1, 1, 1), generator=generator, device=device) < self.shares.jitter
-        gamma = uniform((count, 1, 1, 1), gamma_range, generator)
-        gain = 0.9 + 0.2 * torch.rand((count, 3, 1, 1), generator=generator, device=device)
-        clean = clean.pow_(torch.where(chosen, gamma, 1)).mul_(torch.where(chosen, gain, 1)).clamp_(0, 1)
+        if gamma_range is not None:
+            chosen = torch.rand((count, 1, 1, 1), generator=generator, device=device) < self.shares.jitter
+            gamma = uniform((count, 1, 1, 1), gamma_range, generator)
+            gain = 0.9 + 0.2 * torch.rand((count, 3, 1, 1), generator=generator, device=device)
+            clean = clean.pow_(torch.where(chosen, gamma, 1)).mul_(torch.where(chosen, gain, 1)).clamp_(0, 1)
         if recoloured:
             chosen = coin((count, 1, 1, 1), recoloured, generator)
             clean = torch.where(chosen, recolour(clean, generator), clean)

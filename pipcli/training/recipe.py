@@ -68,7 +68,7 @@ class DataShares:
 
     Attributes:
         smallest_scale: photos are scaled down by a factor drawn between this and 1.
-        jitter: share of photo crops with changed gamma and colour.
+        jitter: share of photo crops with changed gamma and colour; none of those that are to be dark.
         recoloured: share of photo crops in wholly other colours (``training/augmentation.py``), by what ails
             them; 0 for what is not named.
         collage: share of hazy photo crops with pieces of another photo standing before what is seen.
