@@ -333,11 +333,15 @@ class BatchMaker:
         return low.read(crops, size), high.read(crops, size)
 
     def blurred_frames(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Averages of 7 to 13 consecutive frames, some in linear light; the target is the middle frame."""
+        """Averages of 7, 9, 11 or 13 consecutive frames, some in linear light; the target is the middle one.
+
+        An even number has none: its target would be half a frame off, to a side that cannot be seen.
+        """
         bank, first = self.photographs.frames, self.photographs.first_frames
         device = first.device
         start = first[torch.randint(len(first), (count,), generator=generator, device=device)]
-        counts = torch.randint(FEWEST_FRAMES, MOST_FRAMES + 1, (count,), generator=generator, device=device)
+        pairs = (FEWEST_FRAMES // 2, MOST_FRAMES // 2 + 1)
+        counts = 1 + 2 * torch.randint(*pairs, (count,), generator=generator, device=device)
         linear = torch.rand((count,), generator=generator, device=device) < self.shares.linear
         place = self._moving(start, size, generator)
         every = (start[:, None] + torch.arange(MOST_FRAMES, device=device)).flatten()
