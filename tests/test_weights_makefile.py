@@ -44,11 +44,19 @@ def make(target: str, *words: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
+def split(line: str) -> tuple[str, str, list[str]]:
+    """The program that a line starts, its command, and the rest."""
+    words = shlex.split(line)
+    at = words.index("train")
+    return " ".join(words[:at]), words[at], words[at + 1 :]
+
+
 def runs(target: str) -> list[Run]:
     found = []
     for line in make(target, "-n", "DATA=photos", "CT=slices", "RUNS=nowhere").splitlines():
-        program, command, recipe, *words = shlex.split(line)
-        assert (program, command) == ("pipcli", "train")
+        program, command, (recipe, *words) = split(line)
+        assert program == "pipcli" or program.endswith("torchrun --standalone --nproc-per-node 2 -m pipcli")
+        assert command == "train"
         options: dict[str, list[str]] = {}
         for name, value in zip(words[::2], words[1::2], strict=True):
             options.setdefault(name, []).append(value)
@@ -88,7 +96,7 @@ def test_what_is_finished_is_not_run_again_and_what_was_cut_off_goes_on(tmp_path
         'mkdir -p "$2" && touch "$2/best.safetensors" "$2/last.safetensors"\n'
     )
     trainer.chmod(0o755)
-    words = ("DATA=photos", f"RUNS={tmp_path / 'runs'}", f"PIPCLI={trainer}")
+    words = ("DATA=photos", f"RUNS={tmp_path / 'runs'}", f"PIPCLI={trainer}", f"TORCHRUN={trainer}")
     make("pip-unet", *words)
     assert "train" not in make("pip-unet", "-n", *words)
     cut_off = tmp_path / "runs/pip-unet/3"

@@ -40,7 +40,7 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="fef50729de405b50a6d604457d87b9b8d2eae7f1224d7ea72f841bda26dc7980",
+        sha256="c2596f0e80f74f3627697f896a024b3ba497c6bf97e8304fd9bce4c34e05f70f",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
