@@ -428,3 +428,12 @@ def test_data_behind_the_picture_are_said_to_be_left_out():
     image = decode_image(film, "x.jpg")
     assert image.metadata.notes == ("data behind the picture, such as a motion photo's film, are left out",)
     assert decode_image(pillow_jpeg(scene()) + bytes(512), "x.jpg").metadata.notes == ()
+
+
+@pytest.mark.parametrize(
+    "stated", [b'<a GCamera:MotionPhoto="1" b="1"/>', b"<Camera:MicroVideo>1</Camera:MicroVideo>"]
+)
+def test_a_motion_photo_is_a_still_one_afterwards(stated):
+    data = with_segments(pillow_jpeg(scene()), segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + stated))
+    xmp = decode_image(data, "x.jpg").metadata.xmp
+    assert xmp == stated.replace(b'Photo="1"', b'Photo="0"').replace(b">1<", b">0<")

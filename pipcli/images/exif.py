@@ -29,6 +29,8 @@ _XMP_SIDES = (
     (b"exif:PixelXDimension", b"exif:PixelYDimension"),
     (b"tiff:ImageWidth", b"tiff:ImageLength"),
 )
+_XMP_FILMS = (rb"\w+:MotionPhoto", rb"\w+:MicroVideo")
+"""1 where there is a film; the namespace is GCamera or Camera."""
 
 
 class _Entry(NamedTuple):
@@ -103,6 +105,13 @@ def upright_xmp(xmp: bytes, orientation: int = 1) -> bytes:
                 for name, value in zip((wide, high), values, strict=True):
                     xmp = _xmp_number(name).sub(rb"\g<1>" + value + rb"\g<3>", xmp, count=1)
     return _XMP_ORIENTATION.sub(rb"\g<1>\g<2>1\g<4>", xmp)
+
+
+def still_xmp(xmp: bytes) -> bytes:
+    """The XMP packet, no more saying that a film lies behind the picture, as motion photos have one."""
+    for name in _XMP_FILMS:
+        xmp = _xmp_number(name).sub(rb"\g<1>0\g<3>", xmp)
+    return xmp
 
 
 def _xmp_number(name: bytes) -> re.Pattern[bytes]:

@@ -18,7 +18,14 @@ from typing import NamedTuple
 import numpy as np
 
 from pipcli.errors import ImageError
-from pipcli.images.exif import EXIF_PREFIX, exif_orientation, turn_upright, upright_exif, xmp_of_turned
+from pipcli.images.exif import (
+    EXIF_PREFIX,
+    exif_orientation,
+    still_xmp,
+    turn_upright,
+    upright_exif,
+    xmp_of_turned,
+)
 from pipcli.images.folders import Folder, read_exif
 from pipcli.images.image import Array, Image, JpegCoding, Metadata, plausible_dpi
 from pipcli.images.inks import INKS_NOTE, srgb_of_inks
@@ -356,7 +363,7 @@ def _metadata(stream: _Stream) -> Metadata:
         elif marker == _APP1 and payload.startswith(EXIF_PREFIX[:5]) and exif is None:
             exif = payload[len(EXIF_PREFIX) :].removeprefix(EXIF_PREFIX)
         elif marker == _APP1 and payload.startswith(_XMP) and xmp is None:
-            xmp = payload[len(_XMP) :]
+            xmp = still_xmp(payload[len(_XMP) :])
         elif marker == _APP2 and payload.startswith(_ICC) and len(payload) > len(_ICC) + 2:
             profile[payload[len(_ICC)]] = payload[len(_ICC) + 2 :]
         elif marker == _APP2 and payload.startswith(_PICTURES):
