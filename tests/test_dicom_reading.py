@@ -151,6 +151,20 @@ def test_padding_is_read_as_the_pixels_are(tmp_path, syntax, value, limit, expec
     assert image.padding == expected
 
 
+@pytest.mark.parametrize("filled", [False, True])
+def test_padding_of_twelve_bits_is_read_as_the_pixels_are(tmp_path, filled):
+    """-2000 may be written as 2096, without the sign in the bits that no pixel uses."""
+    dataset = scans.scan(intercept=0, bits=16, signed=True)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    words = np.frombuffer(dataset.PixelData, "<u2").copy() & 0xFFF
+    words[:9] = 2096
+    dataset.PixelData = (words | np.where(filled & (words > 2047), 0xF000, 0).astype("<u2")).tobytes()
+    dataset.add_new("PixelPaddingValue", "US", 2096)
+    image = image_of(scans.save(tmp_path / "a", dataset))
+    assert image.padding == (-2000, -2000)
+    assert image.padded(0).flatten()[:10].tolist() == [True] * 9 + [False]
+
+
 def test_padding_of_unsigned_pixels_that_was_written_signed(tmp_path):
     dataset = scans.scan(bits=16)
     dataset.add_new("PixelPaddingValue", "SS", -2000)

@@ -348,16 +348,19 @@ def _padding(header: Dataset) -> tuple[int, int] | None:
             value = int.from_bytes(value, "little" if header.original_encoding[1] else "big")
         if not isinstance(value, int):
             raise ImageError(f"{keyword} is not one whole number")
-        ends.append(
-            _as_stored(value, _number(header, "BitsAllocated"), _number(header, "PixelRepresentation"))
-        )
+        ends.append(_as_stored(value, header))
     return (min(ends), max(ends)) if ends else None
 
 
-def _as_stored(value: int, allocated: int, signed: int) -> int:
-    """A number as a pixel of so many bits reads it: 63536 is -2000 where pixels are signed."""
+def _as_stored(value: int, header: Dataset) -> int:
+    """A number as a pixel reads it: 63536 is -2000 where pixels are signed, and so is 2096 of 12 bits."""
+    allocated, stored = _number(header, "BitsAllocated"), _number(header, "BitsStored")
     value &= (1 << allocated) - 1
-    return value - (1 << allocated) if signed and value >> (allocated - 1) else value
+    for bits in (stored, allocated):
+        # What fits into fewer bits than the pixel has may have been written in as many.
+        if _number(header, "PixelRepresentation") and value >> (bits - 1) == 1:
+            return value - (1 << bits)
+    return value
 
 
 # Pixels.
