@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +23,7 @@ from pipcli.cli.accounts import (
     tell_plan,
     tell_summary,
 )
-from pipcli.cli.choosing import asked
+from pipcli.cli.choosing import Asked, asked
 from pipcli.cli.engines import make_restorer
 from pipcli.cli.interrupts import deferred_interrupts, terminated_like_interrupted
 from pipcli.cli.messages import complain, say
@@ -45,7 +46,9 @@ from pipcli.errors import ALL_FAILED, ImageError, UsageError
 from pipcli.models.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from pipcli.batch.outcome import Outcome
+    from pipcli.batch.outcome import Outcome, Summary
+    from pipcli.inference.decision import Decision
+    from pipcli.inference.engine import Restorer
 
 LARGEST_TILE = 16384
 """Of a model that sees images whole where memory allows."""
@@ -251,15 +254,16 @@ def restore(
     if streaming:
         if len(words) != 1 or target is None or files0_from is not None:
             raise UsageError("- stands for one input or one output: pipcli restore - - < in > out")
-        for option, given in (
-            ("--json", as_json),
-            ("--dry-run", dry_run),
-            ("--shard", shard),
-            ("--name", name),
-            ("--report", report),
-        ):
-            if given:
-                raise UsageError(f"{option} is for files, not for -")
+        for_files = {
+            "--json": as_json,
+            "--dry-run": dry_run,
+            "--shard": shard,
+            "--name": name,
+            "--report": report,
+        }
+        given = [option for option, value in for_files.items() if value]
+        if given:
+            raise UsageError(f"{given[0]} is for files, not for -")
         check_stream(words[0], target, overwrite)
     source = context.get_parameter_source("tile")
     tile_given = source is not None and source.name != "DEFAULT"
@@ -305,8 +309,6 @@ def restore(
             check_report(report, overwrite)
 
     from pipcli.inference.decision import recorded_passes
-    from pipcli.inference.heap import keep_freed_memory
-    from pipcli.inference.memory import share_out
     from pipcli.models import zoo
     from pipcli.models.checkpoint import sha256_of
 
@@ -322,15 +324,7 @@ def restore(
         compiled,
         (lambda line: None) if quiet else say,
     )
-    memory = None
-    if most_memory is None and restorer.device.type == "cpu":
-        keep_freed_memory()
-    if most_memory is not None:
-        if not tile_given and not getattr(restorer.model, "local", True):
-            # What its blocks take from the image they take from all of it where that fits.
-            restorer = restorer.reshaped(tile=LARGEST_TILE)
-        shares = share_out(restorer, most_memory)
-        restorer, memory = restorer.reshaped(tile=shares.tile), shares.images
+    restorer, memory = _within(most_memory, restorer, tile_given)
     told = recorded_passes(wanted.passes, restorer.degradations)
     choice = wanted.made_ready(restorer.device)
     setting = f"{model} on {restorer.place} in {restorer.precision}"
@@ -353,12 +347,7 @@ def restore(
             complain(str(error))
             raise typer.Exit(ALL_FAILED) from None
         if not quiet:
-            for note in notes:
-                say(f"warning: {note}")
-            recorded = decision.recorded(restorer.degradations)
-            if recorded is not None:
-                say(decision_line(recorded))
-            say(f"1 {'restored' if decision.restores else 'untouched'} with {setting}")
+            _tell_stream(decision, notes, restorer, setting)
         return
 
     keeping = Keeping(ledger, sha256_of(zoo.locate(model).path), existing, preserve_times)
@@ -419,17 +408,9 @@ def restore(
         )
     tell_summary(summary, plan, setting, warnings, quiet)
     if book is not None and report is not None:
-        found = []
-        if summary.verdicts:
-            by = choice.recorded(restorer.degradations)
-            sha256 = by["classifier_sha256"][:16]
-            found = [
-                ("found", findings(summary.verdicts)),
-                ("classifier", f"{wanted.classifier}, sha256 {sha256}, threshold {by['threshold']:g}"),
-            ]
         facts = (
             ("task", wanted.label),
-            *found,
+            *_facts_of_finding(summary, wanted, choice.recorded(restorer.degradations)),
             ("model", f"{model}, sha256 {keeping.model_sha256[:16]}"),
             (
                 "computed",
@@ -441,6 +422,47 @@ def restore(
         )
         book.write(report, wanted.label, facts)
     raise typer.Exit(summary.exit_code)
+
+
+def _within(limit: int | None, restorer: Restorer, tile_given: bool) -> tuple[Restorer, int | None]:
+    """A restorer that keeps a limit on memory, in bytes, and what is left of that for the images under way.
+
+    Raises:
+        UsageError: the limit is too low, or cannot be counted.
+    """
+    from pipcli.inference.heap import keep_freed_memory
+    from pipcli.inference.memory import share_out
+
+    if limit is None:
+        if restorer.device.type == "cpu":
+            keep_freed_memory()
+        return restorer, None
+    if not tile_given and not getattr(restorer.model, "local", True):
+        # What its blocks take from the image they take from all of it where that fits.
+        restorer = restorer.reshaped(tile=LARGEST_TILE)
+    shares = share_out(restorer, limit)
+    return restorer.reshaped(tile=shares.tile), shares.images
+
+
+def _tell_stream(decision: Decision, notes: Iterable[str], restorer: Restorer, setting: str) -> None:
+    """What became of the one image that came through a pipeline."""
+    for note in notes:
+        say(f"warning: {note}")
+    recorded = decision.recorded(restorer.degradations)
+    if recorded is not None:
+        say(decision_line(recorded))
+    say(f"1 {'restored' if decision.restores else 'untouched'} with {setting}")
+
+
+def _facts_of_finding(summary: Summary, wanted: Asked, by: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What the classifier found, and which it was, for a report; nothing where the user said what to undo."""
+    if not summary.verdicts:
+        return ()
+    sha256 = by["classifier_sha256"][:16]
+    return (
+        ("found", findings(summary.verdicts)),
+        ("classifier", f"{wanted.classifier}, sha256 {sha256}, threshold {by['threshold']:g}"),
+    )
 
 
 def _split(paths: list[str], in_place: bool, listed: bool) -> tuple[list[str], str | None]:
