@@ -748,6 +748,17 @@ def test_stdin_to_a_file_and_a_file_to_stdout(folder, monkeypatch):
     assert PillowImage.open(io.BytesIO(written.getvalue())).format == "PNG"
 
 
+def test_a_stream_that_could_not_be_written_is_not_computed(folder, monkeypatch, capfd):
+    monkeypatch.setattr("pipcli.inference.passes.restore_pages", lambda *_: pytest.fail("computed"))
+    picture = io.BytesIO()
+    PillowImage.new("RGBA", (12, 8), (10, 20, 30, 40)).save(picture, "PNG")
+    for words in (["-", "new.jpg"], ["-", "-", "--format", "jpg"]):
+        piped(monkeypatch, picture.getvalue())
+        assert main(["restore", *words, "--task", "denoise"]) == 4
+        assert "JPEG cannot hold transparency" in capfd.readouterr().err
+    assert not Path("new.jpg").exists()
+
+
 @pytest.mark.parametrize("data", [b"", b"I am a text", bytes(128) + b"DICM" + bytes(99)])
 def test_stdin_that_is_no_image_writes_nothing(folder, monkeypatch, capfd, data):
     written = piped(monkeypatch, data)

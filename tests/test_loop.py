@@ -388,8 +388,9 @@ def test_the_best_weights_are_those_of_the_best_validation(photo_folder, tmp_pat
     assert load_checkpoint(tmp_path)[1]["best"] == 22.0
 
 
-def test_validations_and_speed_go_by_the_clock(photo_folder, tmp_path, monkeypatch):
-    """On a clock that every step moves by ten seconds."""
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """A clock that every step moves by ten seconds."""
     now = [1000.0]
     make = BatchMaker.make
 
@@ -399,6 +400,10 @@ def test_validations_and_speed_go_by_the_clock(photo_folder, tmp_path, monkeypat
 
     monkeypatch.setattr(BatchMaker, "make", slow)
     monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+
+@pytest.mark.usefixtures("slow_steps")
+def test_validations_and_speed_go_by_the_clock(photo_folder, tmp_path):
     reports: list[Progress] = []
     run = recipe(minutes=14 / 6, checkpoint_minutes=1)
     train(run, photo_folder, tmp_path, report=reports.append)
@@ -408,16 +413,8 @@ def test_validations_and_speed_go_by_the_clock(photo_folder, tmp_path, monkeypat
     assert {report.examples_per_second for report in reports} == {0.6}
 
 
-def test_a_run_that_ends_soon_is_not_validated_twice(photo_folder, tmp_path, monkeypatch):
-    now = [1000.0]
-    make = BatchMaker.make
-
-    def slow(self, stage, seed):
-        now[0] += 10
-        return make(self, stage, seed)
-
-    monkeypatch.setattr(BatchMaker, "make", slow)
-    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
+@pytest.mark.usefixtures("slow_steps")
+def test_a_run_that_ends_soon_is_not_validated_twice(photo_folder, tmp_path):
     train(recipe(minutes=13 / 6, checkpoint_minutes=1), photo_folder, tmp_path)
     assert [line["step"] for line in log_of(tmp_path)] == [6, 13]
 

@@ -62,6 +62,8 @@ def test_what_the_format_cannot_hold_touches_nothing(tmp_path):
         write_image(Image(np.zeros((2, 2, 3), np.uint16)), tmp_path / "x.jpg")
     with pytest.raises(ImageError, match=r"y/x\.jpg"):
         write_image(Image(np.zeros((2, 2, 3), np.uint16)), tmp_path / "y" / "x.jpg")
+    with pytest.raises(ImageError, match="JPEG holds 8 bits, not 16 bits: a bit depth of 8"):
+        write_image(RED, tmp_path / "x.jpg", Wishes(bits=16))
     assert (tmp_path / "x.jpg").read_bytes() == b"old"
     assert not (tmp_path / "y").exists()
 

@@ -120,6 +120,7 @@ def _unpack(path: Path, folder: Path) -> None:
     except (PipcliError, _BrokenError):
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        # NotImplementedError is what zipfile raises of a compression that it does not have.
         raise _BrokenError(f"is a damaged zip file: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise _BrokenError("is a damaged zip file: a file and a folder in it have one name") from error

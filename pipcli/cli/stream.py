@@ -70,7 +70,7 @@ def restore_stream(
     from pipcli.images.dicom import is_dicom
     from pipcli.images.naming import shown
     from pipcli.images.reading import read_content
-    from pipcli.images.writing import encode_for, stays_as_wished
+    from pipcli.images.writing import encode_for, refuse_unwritable, stays_as_wished
     from pipcli.inference.fallback import with_less
     from pipcli.inference.passes import restore_pages
 
@@ -87,6 +87,7 @@ def restore_stream(
     try:
         decision = choice.decide(image, restorer.degradations)
         if decision.restores:
+            refuse_unwritable(image, to_file, wishes)
             omegas = decision.omegas_by_page(restorer.degradations)
             if any(map(restorer.divides, (image, *image.further))):
                 notes.append(DIVIDED)

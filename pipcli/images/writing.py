@@ -94,12 +94,18 @@ def encode_for(
     return data
 
 
-def refuse_unwritable(image: Image, path: str | os.PathLike[str], wishes: Wishes) -> None:
+def refuse_unwritable(image: Image, path: str | os.PathLike[str] | None, wishes: Wishes) -> None:
     """Refuse an image that could not be written at path, before anybody spends time on its pixels.
+
+    Args:
+        path: of the file to be; None for a stream.
 
     Raises:
         UsageError, ImageError: as of `encode_for`, for what does not depend on the pixels themselves.
     """
+    if path is None:
+        _refuse_unfit(image, wishes.format or format_named(image.metadata.format), wishes)
+        return
     format_ = _format_for(image, path, wishes)
     with _named(path):
         _refuse_unfit(image, format_, wishes)
@@ -172,10 +178,10 @@ def _refuse_unfit(image: Image, format_: Format, wishes: Wishes) -> None:
     if image.further and not format_.pages:
         raise ImageError(f"{format_.name} holds one page, the image has {1 + len(image.further)}")
     for page in (image, *image.further):
-        if _bits(page, format_, wishes) not in format_.depths:
-            held, *more = map(str, format_.depths)
+        bits = _bits(page, format_, wishes)
+        if bits not in format_.depths:
             raise ImageError(
-                f"{format_.name} holds {' or '.join([held, *more])} bits, not {_told(_depth_of(page))}: "
+                f"{format_.name} holds {' or '.join(map(str, format_.depths))} bits, not {_told(bits)}: "
                 f"a bit depth of {format_.depths[-1]} would fit"
             )
         if not format_.alpha and _shown_alpha(page) is not None:
