@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipcli.cli import main
+from pipcli.configuration import to_mapping
 from pipcli.models import zoo
 from pipcli.models.checkpoint import save_weights
 from pipcli.models.classifier import Classifier, ClassifierConfig
@@ -66,6 +67,9 @@ def test_lists_what_is_known_of_a_model(weights, model, listing):
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "own": False,
         "verified": None,
+        "config": to_mapping(model.config),
+        "training": {"minutes": 0},
+        "licence": "Apache-2.0",
         "problem": None,
     }
 

@@ -73,14 +73,15 @@ def test_minutes_take_the_place_of_the_recipes_steps(photo_folder, tmp_path):
     recipe = write_recipe(tmp_path / "tiny.toml", {**TINY, "steps": 1_000_000})
     assert main(arguments(recipe, photo_folder, tmp_path / "run", "--minutes", "0.001")) == 0
     training = read_record(tmp_path / "run/last.safetensors")["training"]["recipe"]
-    assert (training["minutes"], training["steps"]) == (0.001, 0)
+    assert (training["minutes"], training["steps"]) == (0.001, None)
 
 
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
         (["--steps", "2", "--minutes", "1"], 2, "--minutes and --steps exclude each other"),
-        (["--steps", "0"], 2, "--steps is 0: it must be a number above 0"),
+        (["--steps", "-1"], 2, "--steps is -1: it must be at least 0"),
+        (["--steps", "0"], 2, "a run of 0 steps keeps the weights that it starts from"),
         (["--minutes", "-1"], 2, "--minutes is -1.0: it must be a number above 0"),
         (["--minutes", "nan"], 2, "--minutes is nan: it must be a number above 0"),
         (["--minutes", "inf"], 2, "--minutes is inf: it must be a number above 0"),

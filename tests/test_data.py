@@ -171,6 +171,18 @@ def test_grey_and_transparent_photos_are_taken_as_colours(photo_folder, tmp_path
     assert repr((40, 48)).encode() + bytes([90]) * (40 * 48 * 3) in found
 
 
+def test_photos_are_turned_upright(photo_folder, tmp_path):
+    folder = copied(photo_folder, tmp_path)
+    path = folder / "photos/002.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as photo:
+        photo.rotate(90, expand=True).save(path, exif=exif)
+    (plain, _), (turned, _) = (load_photographs(each, CPU) for each in (photo_folder, folder))
+    assert torch.equal(turned.photos.widths, plain.photos.widths)
+    assert torch.equal(turned.photos.pixels, plain.photos.pixels)
+
+
 # Batches
 
 

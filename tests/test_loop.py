@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipcli.configuration import from_mapping
 from pipcli.errors import ModelError, OutputError, UsageError
-from pipcli.models.checkpoint import build_model, load_weights, read_record, save_weights
+from pipcli.models.checkpoint import build_model, load_weights, read_record, save_weights, sha256_of
 from pipcli.models.pip import decoupling_loss
 from pipcli.training import loop, pace, process
 from pipcli.training.checkpoint import load_checkpoint
@@ -370,7 +370,7 @@ def test_a_run_writes_its_record(photo_folder, tmp_path):
     (line,) = log_of(tmp_path / "new/run")
     assert training["step"] == line["step"] == 3
     assert training["validation"] == line["validation"]
-    assert training["initialised_from"] is None
+    assert training["initialised_from"] == []
     assert from_mapping(Recipe, training["recipe"]) == run
 
 
@@ -472,13 +472,17 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(photo_folder, tmp_path,
         optimiser={"warmup": 3, "learning_rate": 5e-3, "weight_decay": 0.01},
     )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(run, photo_folder, whole)
+    start = tmp_path / "start.safetensors"
+    save_weights(build_model(run.architecture, run.model), start, {})
+    train(run, photo_folder, whole, init=[start])
     with monkeypatch.context() as patch:
         stop_in_step(patch, 4, sent)
-        assert train(run, photo_folder, parts) is None
+        assert train(run, photo_folder, parts, init=[start]) is None
     # The step in hand was finished; no validation stood between the signal and the checkpoint.
     assert load_checkpoint(parts)[1]["step"] == 4
     assert sorted(path.name for path in parts.iterdir()) == ["checkpoint"]
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(run, photo_folder, parts)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert train(run, photo_folder, parts, resume=True) == parts / "last.safetensors"
     (expected, expected_state), (found, state) = load_checkpoint(whole), load_checkpoint(parts)
@@ -486,6 +490,8 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(photo_folder, tmp_path,
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert state["step"] == expected_state["step"]
     assert state["best"] == expected_state["best"]
+    training = read_record(parts / "last.safetensors")["training"]
+    assert [origin["file"] for origin in training["initialised_from"]] == ["start.safetensors"]
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(photo_folder, tmp_path):
@@ -562,8 +568,7 @@ BARE = {"widths": [8, 12], "blocks": [1, 1], "prompts": [{}]}
 def test_what_init_lacks_changes_no_output(photo_folder, tmp_path, before, after):
     model = randomised(before)
     save_weights(model, tmp_path / "init.safetensors", {})
-    # Too small a rate to change any number.
-    run = recipe(steps=1, model=after, optimiser={"learning_rate": 1e-30})
+    run = recipe(steps=0, model=after)
     train(run, photo_folder, tmp_path / "run", init=[tmp_path / "init.safetensors"])
     started = load_weights(tmp_path / "run/last.safetensors")
     x = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(4))
@@ -571,9 +576,9 @@ def test_what_init_lacks_changes_no_output(photo_folder, tmp_path, before, after
         expected, found = model(x, OMEGA[:, : len(model.degradations)]), started(x, OMEGA)
     assert (expected - x).abs().mean() > 0.01
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    assert (
-        read_record(tmp_path / "run/last.safetensors")["training"]["initialised_from"] == "init.safetensors"
-    )
+    (origin,) = read_record(tmp_path / "run/last.safetensors")["training"]["initialised_from"]
+    assert origin["file"] == "init.safetensors"
+    assert origin["sha256"] == sha256_of(tmp_path / "init.safetensors")
 
 
 def test_several_starts_are_one_between_them(photo_folder, tmp_path):
@@ -585,17 +590,22 @@ def test_several_starts_are_one_between_them(photo_folder, tmp_path):
     starts = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for model, path in zip((first, second), starts, strict=True):
         save_weights(model, path, {})
-    run = recipe(steps=1, optimiser={"learning_rate": 1e-30})
-    last = train(run, photo_folder, tmp_path / "run", init=starts)
+    last = train(recipe(steps=0), photo_folder, tmp_path / "run", init=starts)
     started = dict(load_weights(last).named_parameters())
     for name, parameter in first.named_parameters():
         torch.testing.assert_close(started[name].detach(), 0.75 * parameter.detach(), rtol=1e-3, atol=1e-6)
-    assert read_record(last)["training"]["initialised_from"] == "a.safetensors + b.safetensors"
+    training = read_record(last)["training"]
+    assert training["step"] == 0
+    assert [origin["file"] for origin in training["initialised_from"]] == ["a.safetensors", "b.safetensors"]
+    # A generation later there are names and hashes of these, and no more of how they were trained.
+    later = train(recipe(steps=0), photo_folder, tmp_path / "later", init=[last])
+    (origin,) = read_record(later)["training"]["initialised_from"]
+    assert [set(each) for each in origin["training"]["initialised_from"]] == [{"file", "sha256"}] * 2
 
     other = tmp_path / "other.safetensors"
     save_weights(build_model("unet", {**BARE, "widths": [8, 16]}), other, {})
     with pytest.raises(UsageError, match=r"other\.safetensors do not fit the recipe's model"):
-        train(run, photo_folder, tmp_path / "again", init=[starts[0], other])
+        train(recipe(steps=0), photo_folder, tmp_path / "again", init=[starts[0], other])
 
 
 def test_what_one_of_several_starts_lacks_is_as_it_began_in_the_others(photo_folder, tmp_path):

@@ -11,7 +11,7 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from pipcli.synthesis.motion import MotionRanges, degrade_motion, views
+from pipcli.synthesis.motion import MotionRanges, degrade_motion, draw_counts, views
 
 STILL = MotionRanges(shift=(0.1, 0.1), turn=0.0, zoom=0.0, apart_chance=0.0)
 
@@ -72,6 +72,24 @@ def test_blur_grows_with_the_shift():
     assert losses[0] < losses[1] < losses[2]
 
 
+def test_a_blurred_point_lies_around_where_the_point_is():
+    x = torch.zeros(24, 3, 41, 41)
+    x[..., 20, 20] = 1
+    ranges = replace(STILL, frames=(6, 12), shift=(14.0, 14.0), bend=0.0, linear_chance=0.0)
+    blurred = degrade_motion(x, ranges, seeded()).mean(dim=1)
+    place = torch.arange(41) - 20.0
+    light = blurred.sum(dim=(1, 2))
+    for along in (blurred.sum(dim=2), blurred.sum(dim=1)):
+        assert ((along * place).sum(dim=1) / light).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("frames", [(7, 13), (6, 12), (2, 3), (5, 5)])
+def test_counts_are_odd_and_all_that_lie_between(frames):
+    low, high = frames
+    drawn = draw_counts(400, frames, seeded()).tolist()
+    assert sorted(set(drawn)) == [count for count in range(low, high + 1) if count % 2]
+
+
 def test_a_part_may_stand_still():
     x = photo(16)
     ranges = replace(STILL, shift=(16.0, 16.0), apart_chance=1.0, still_chance=1.0)
@@ -95,6 +113,7 @@ def test_the_same_seed_gives_the_same_and_stays_in_range():
     [
         ({"frames": (1, 3)}, "frames"),
         ({"frames": (9, 7)}, "frames"),
+        ({"frames": (8, 8)}, "an odd number"),
         ({"shift": (0.0, 3.0)}, "shift"),
         ({"turn": -1.0}, "turn"),
         ({"zoom": 0.7}, "zoom"),

@@ -7,7 +7,7 @@ from pipcli.evaluation.catalogue import DATASETS, find_dataset
 from pipcli.evaluation.protocols import PROTOCOLS
 from pipcli.evaluation.published import PUBLISHED_ACCURACIES, _rows, published_rows
 from pipcli.evaluation.runner import Benchmark
-from pipcli.evaluation.suites import suite_averages, suite_benchmarks
+from pipcli.evaluation.suites import SUITES, suite_averages, suite_benchmarks
 from pipcli.reports.benchmark import Line, Section, overview
 
 
@@ -68,6 +68,15 @@ def test_the_papers_own_averages_follow_from_the_rows(table, method, tasks):
     (cell,) = (row.cells[-1] for row in rows if (row.line.method, row.line.kind) == wanted)
     # The paper cuts some of its averages where it ought to round.
     assert float(cell.split(" / ")[0]) == pytest.approx(AVERAGES[table, method, tasks], abs=0.0101)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_suite_measures_every_column_of_its_averages(suite):
+    airnet = PROTOCOLS["airnet"]
+    titles = [benchmark.title for benchmark in suite_benchmarks(suite, airnet)]
+    assert len(set(titles)) == len(titles)
+    for average in suite_averages(suite, airnet):
+        assert set(average.titles) <= set(titles), average.name
 
 
 def test_accuracies_of_classifiers():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,9 @@ class Listing:
         sha256: of the shipped file; of the file found where the user's own replaces that.
         own: the file is from $PIPCLI_WEIGHTS and exempt from the check.
         verified: the file has the hash; None where that was not asked or does not apply.
+        config: of the architecture; None where there is no file to ask.
+        training: how the weights came about: recipe, steps, minutes, validation, what they started from.
+        licence: of the weights.
         problem: why the model cannot be used; None where it can.
     """
 
@@ -44,6 +47,9 @@ class Listing:
     sha256: str | None = None
     own: bool = False
     verified: bool | None = None
+    config: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    licence: str | None = None
     problem: str | None = None
 
 
@@ -74,6 +80,7 @@ def describe(name: str, verify: bool) -> Listing:
         architecture_of,
         load_classifier_weights,
         load_weights,
+        read_record,
         sha256_of,
     )
 
@@ -92,6 +99,7 @@ def describe(name: str, verify: bool) -> Listing:
             sha256=sha256_of(located.path) if own else entry.sha256,
             verified=False if verify and not own else None,
         )
+        record = read_record(located.path)
         # The zoo's own loading is what checks the hash.
         model: RestorationModel | Classifier
         if classifies:
@@ -106,6 +114,9 @@ def describe(name: str, verify: bool) -> Listing:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         degradations=tuple(map(str, model.degradations)),
         verified=True if verify and not own else None,
+        config=record["config"],
+        training=record.get("training"),
+        licence=record.get("licence"),
     )
 
 

@@ -35,7 +35,12 @@ def train(
         float | None, typer.Option(help="Length of the run, in place of the recipe's.", show_default=False)
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Length of the run in optimiser steps.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Length of the run in optimiser steps; 0 keeps the weights of --init, validated, a "
+            "classifier's calibrated.",
+            show_default=False,
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -84,11 +89,12 @@ def train(
     starts = tuple(init or ())
     if minutes is not None and steps is not None:
         raise UsageError("--minutes and --steps exclude each other")
-    for name, value in (("--minutes", minutes), ("--steps", steps)):
-        if value is not None and not 0 < value < math.inf:
-            raise UsageError(f"{name} is {value}: it must be a number above 0")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UsageError(f"--minutes is {minutes}: it must be a number above 0")
+    if steps is not None and steps < 0:
+        raise UsageError(f"--steps is {steps}: it must be at least 0")
     if minutes is not None:
-        chosen = dataclasses.replace(chosen, minutes=minutes, steps=0)
+        chosen = dataclasses.replace(chosen, minutes=minutes, steps=None)
     elif steps is not None:
         chosen = dataclasses.replace(chosen, minutes=0.0, steps=steps)
 

@@ -194,7 +194,10 @@ def _markdown_lines(report: BenchmarkReport) -> Iterator[str]:
     columns, rows = overview(report.sections, report.averages)
     if columns:
         yield ""
-        yield "PSNR in dB / SSIM. Lines in italics are published figures, measured by their authors."
+        yield (
+            "PSNR in dB / SSIM. Lines in italics are published figures, measured by their authors "
+            "with the same noise and protocol, on whole sets as they were published."
+        )
         yield ""
         yield _markdown_row(["method", *columns])
         yield _markdown_row(["---"] * (len(columns) + 1))

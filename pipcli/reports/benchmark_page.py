@@ -41,7 +41,7 @@ def _page_body(report: BenchmarkReport) -> Iterator[str]:
     columns, rows = overview(report.sections, report.averages)
     if columns:
         yield "<h2>Overview</h2><p>PSNR in dB / SSIM. Faint lines were published by others and not measured"
-        yield "here; they share the set, the noise and the protocol.</p>"
+        yield "here, with the same noise and protocol, on whole sets as they were published.</p>"
         yield '<div class=wide><table class="figures overview"><thead><tr><th>method</th>'
         yield "".join(f"<th>{escape(column)}</th>" for column in columns) + "</tr></thead><tbody>"
         for row in rows:

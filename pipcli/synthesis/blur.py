@@ -30,7 +30,7 @@ class BlurRanges:
     """What blur is drawn from. Gaussians are what shake, lines and disks leave.
 
     Attributes:
-        shake_length: largest extent of a camera-shake trajectory, in pixels.
+        shake_length: of a camera-shake trajectory, in pixels: twice its farthest distance from its mean.
         line_length: of straight motion, in pixels.
         radius: of defocus disks, in pixels.
         sigma: of Gaussians, in pixels, along each of two axes.
@@ -121,7 +121,7 @@ def shake_paths(batch: int, length: Tensor, generator: torch.Generator) -> Tenso
 
     Args:
         batch: number of paths.
-        length: B, the larger of a path's extents, in pixels.
+        length: B, twice a path's farthest distance from its mean along an axis, in pixels.
         generator: source of the randomness.
     """
     push = normal((batch, _PATH_POINTS, 2), generator)

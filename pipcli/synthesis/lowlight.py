@@ -15,9 +15,10 @@ class LowLightRanges:
     """What low light is drawn from.
 
     (a, g) were fitted by least squares in display space, on the means of 8-pixel blocks, to each of 144
-    training pairs of LOL. g has quartiles 1.6, 2.0 and 2.4 and is evenly spread between them. Among the 112
-    pairs with g inside the interval below, log a = −1.06 − 0.26 g with a standard deviation of 0.35 around
-    that line. The fit leaves 1.4/255 of the dark image unexplained; a high-pass finds noise of that size.
+    training pairs of LOL, the eleven that are held out for validation among them. g has quartiles 1.6, 2.0
+    and 2.4 and is evenly spread between them. Among the 112 pairs with g inside the interval below, log a =
+    −1.06 − 0.26 g with a standard deviation of 0.35 around that line. The fit leaves 1.4/255 of the dark
+    image unexplained; a high-pass finds noise of that size.
 
     Attributes:
         gamma: g, exponent in display space.

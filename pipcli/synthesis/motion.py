@@ -25,7 +25,7 @@ class MotionRanges:
     """What the movement is drawn from; all are from the first frame to the last.
 
     Attributes:
-        frames: fewest and most frames.
+        frames: fewest and most frames; their number is odd (:func:`draw_counts`).
         shift: of the camera, in pixels.
         turn: largest angle, either way, in degrees.
         zoom: largest change of scale, either way.
@@ -46,12 +46,29 @@ class MotionRanges:
 
     def __post_init__(self) -> None:
         low, high = self.frames
-        if not 2 <= low <= high <= 64:
-            raise ValueError(f"frames is {self.frames}: it must be ordered and lie in [2, 64]")
+        if not 2 <= low <= high <= 64 or (low == high and low % 2 == 0):
+            limits = "ordered, lie in [2, 64] and hold an odd number"
+            raise ValueError(f"frames is {self.frames}: it must be {limits}")
         check_ranges(self, {"shift": (0.1, 200.0)}, ("linear_chance", "apart_chance", "still_chance"))
         for name, most in (("turn", 45.0), ("zoom", 0.5), ("bend", 1.0)):
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, {most}]")
+
+
+def draw_counts(number: int, frames: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """How many frames are averaged, an odd number of them each.
+
+    An even number has no middle frame: the sharp picture would lie half a step beside the blurred one, to a
+    side that cannot be seen.
+
+    Args:
+        number: of counts to draw.
+        frames: fewest and most, with an odd number among them.
+        generator: source of the randomness.
+    """
+    low, high = frames
+    halves = torch.randint(low // 2, (high + 1) // 2, (number,), generator=generator, device=generator.device)
+    return 1 + 2 * halves
 
 
 def views(image: Tensor, shifts: Tensor, turns: Tensor, scales: Tensor) -> Tensor:
@@ -94,8 +111,7 @@ def degrade_motion(clean: Tensor, ranges: MotionRanges, generator: torch.Generat
         B×3×H×W in [0, 1].
     """
     batch, _, height, width = clean.shape
-    low, high = ranges.frames
-    counts = torch.randint(low, high + 1, (batch,), generator=generator, device=clean.device)
+    counts = draw_counts(batch, ranges.frames, generator)
     linear = coin((batch,), ranges.linear_chance, generator)
     first, second = (
         average_frames(_on_the_way(clean, counts, ranges, generator), counts, linear) for _ in range(2)

@@ -16,19 +16,24 @@ from torch import Tensor
 
 from pipcli.errors import ModelError, OutputError, UsageError
 from pipcli.images.atomic import sync_folder, write_bytes
+from pipcli.models.checkpoint import read_record, sha256_of
 from pipcli.training.pace import Progress
 
 SHARD_BYTES = 14_000_000
 """Files stay below 15 MB, so that every store and transfer takes them."""
 
 
+_CHECKPOINT, _OLDER_CHECKPOINT = "checkpoint", ".checkpoint.old.tmp"
+
+
 def require_free(folder: Path, resume: bool) -> None:
-    """Refuse a folder that holds a run, unless that is to be resumed.
+    """Refuse a folder that holds a run, be it one that was stopped early, unless that is to be resumed.
 
     Raises:
         UsageError: it does.
     """
-    if not resume and (folder / "log.jsonl").exists():
+    signs = ("log.jsonl", _CHECKPOINT, _OLDER_CHECKPOINT)
+    if not resume and any((folder / sign).exists() for sign in signs):
         raise UsageError(f"folder {folder} holds a run already: resume it, or choose another folder")
 
 
@@ -51,6 +56,26 @@ def mean_of(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     soups, arXiv 2203.05482).
     """
     return {name: torch.stack([s[name].float() for s in states]).mean(dim=0) for name in states[0]}
+
+
+def origins_of(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """What a run starts from, for its record: of each file its name, hash and how it was trained.
+
+    Of what that was started from in turn, names and hashes alone: records do not grow from run to run.
+
+    Raises:
+        ModelError: a file is missing or no weights file.
+    """
+    origins = []
+    for path in paths:
+        training = dict(read_record(path).get("training") or {})
+        earlier = training.get("initialised_from")
+        if isinstance(earlier, list):
+            training["initialised_from"] = [
+                {name: value for name, value in origin.items() if name != "training"} for origin in earlier
+            ]
+        origins.append({"file": path.name, "sha256": sha256_of(path), "training": training})
+    return origins
 
 
 def completed(path: Path, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -80,9 +105,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
     Raises:
         OutputError: it cannot be written; the older one stays.
     """
-    temporary, final, old = (
-        folder / name for name in (".checkpoint.tmp", "checkpoint", ".checkpoint.old.tmp")
-    )
+    temporary, final, old = (folder / name for name in (".checkpoint.tmp", _CHECKPOINT, _OLDER_CHECKPOINT))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     shard: dict[str, Tensor] = {}
@@ -121,10 +144,10 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ModelError: there is none, or it is damaged.
     """
-    final = folder / "checkpoint"
-    if not final.exists() and (folder / ".checkpoint.old.tmp").exists():
+    final = folder / _CHECKPOINT
+    if not final.exists() and (folder / _OLDER_CHECKPOINT).exists():
         # The program was killed between the two renames; the older checkpoint is whole.
-        final = folder / ".checkpoint.old.tmp"
+        final = folder / _OLDER_CHECKPOINT
     try:
         state: dict[str, Any] = json.loads((final / "state.json").read_text(encoding="utf-8"))
         tensors: dict[str, Tensor] = {}

@@ -24,10 +24,11 @@ from pipcli.training.checkpoint import (
     load_checkpoint,
     make_folder,
     mean_of,
+    origins_of,
     require_free,
     save_checkpoint,
 )
-from pipcli.training.classifier_data import ExampleMaker
+from pipcli.training.classifier_data import ExampleMaker, ExampleShares
 from pipcli.training.classifier_recipe import ClassifierRecipe
 from pipcli.training.classifier_validation import (
     find_calibration,
@@ -39,7 +40,7 @@ from pipcli.training.classifier_validation import (
 )
 from pipcli.training.data import load_photographs
 from pipcli.training.optimiser import make_optimisers, moments_of, set_rate
-from pipcli.training.pace import Pace, Progress, learning_rate_at, seed_of
+from pipcli.training.pace import Pace, Progress, check_length, learning_rate_at, seed_of
 from pipcli.training.process import collected_signals, device_name, place_process
 
 _CALIBRATION = ("temperature", "offset")
@@ -72,8 +73,7 @@ def train_classifier(
         ModelError: weights or checkpoint are missing or damaged.
         OutputError: ``out`` cannot be made.
     """
-    if bool(recipe.minutes) == bool(recipe.steps):
-        raise UsageError("give the length of the run either in minutes or in steps")
+    check_length(recipe.minutes, recipe.steps, init)
     require_free(out, resume)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a classifier is trained by one process: start it without torchrun")
@@ -90,24 +90,28 @@ def train_classifier(
     training, held_out = load_photographs(data, torch.device("cpu"), config.size)
     ranges = SynthesisRanges()
     maker = ExampleMaker(training, model.degradations, recipe.data, ranges)
+    # Not by the recipe's shares: runs are compared on the same pictures, whatever they learn from.
     views = make_views(
-        ExampleMaker(held_out, model.degradations, recipe.data, ranges), config.size, config.crops
+        ExampleMaker(held_out, model.degradations, ExampleShares(), ranges), config.size, config.crops
     )
     cleans = make_clean_views(training, len(model.degradations), config.size, config.crops)
 
-    before = {"step": 0, "minutes": 0.0, "best": math.inf}
+    before = {"step": 0, "minutes": 0.0, "best": None, "initialised_from": origins_of(init)}
     if resume:
-        tensors, before = load_checkpoint(out)
+        # With what the run started from: it need not be told again.
+        tensors, state = load_checkpoint(out)
+        before |= state
         _restore(tensors, model, average, optimisers)
-    best = before["best"]
+    best = math.inf if before["best"] is None else before["best"]
     make_folder(out)
     pace = Pace(
         recipe.minutes, recipe.steps, recipe.checkpoint_minutes, int(before["step"]), before["minutes"]
     )
 
-    def save() -> dict[str, float]:
-        state = {"step": pace.step, "minutes": pace.minutes, "best": best}
-        save_checkpoint(out, _collect(model, average, optimisers), state)
+    def save() -> dict[str, float | None]:
+        """Write the checkpoint, and return what a line of the log has of its state."""
+        state = {"step": pace.step, "minutes": pace.minutes, "best": best if math.isfinite(best) else None}
+        save_checkpoint(out, _collect(model, average, optimisers), {**before, **state})
         return state
 
     def keep() -> dict[str, Any]:
@@ -128,7 +132,7 @@ def train_classifier(
             "step": pace.step,
             "minutes": round(pace.minutes, 2),
             "device": device_name(device, dtype),
-            "initialised_from": " + ".join(path.name for path in init) or None,
+            "initialised_from": before["initialised_from"],
             "validation": {name: round(value, 4) for name, value in scores.items()},
         }
         if scores["loss"] < best:
@@ -146,6 +150,8 @@ def train_classifier(
             examples, crops = recipe.drawn(seed_of(recipe.seed, pace.step, 1))
             batch = maker.batch(examples, config.size, crops, seed_of(recipe.seed, pace.step, 0))
             pace.rate = set_rate(optimisers, learning_rate_at(recipe.optimiser, pace.step, pace.done))
+            # For dropout, which draws from torch's own generator: a resumed run draws as a whole one.
+            torch.manual_seed(seed_of(recipe.seed, pace.step, 2))
             with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
                 logits, sigma = model(batch.crops.to(device), batch.overviews.to(device))
             loss = presence_loss(logits, batch.present.to(device), recipe.smoothing, recipe.clean_weight)

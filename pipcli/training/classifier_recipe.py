@@ -28,7 +28,8 @@ class ClassifierRecipe:
             more examples for the same work. ``batch`` is for the fewest: with more crops it is smaller, so
             that all steps cost alike.
         minutes: length of the run; 0 where ``steps`` rules.
-        steps: length in optimiser steps; 0 where ``minutes`` rules.
+        steps: length in optimiser steps; None where ``minutes`` rules, 0 where the weights that the run
+            starts from, or their mean, are to be validated and kept.
         checkpoint_minutes: between checkpoints, each with a validation.
         seed: of every draw.
         smoothing: how far the labels stay from 0 and 1.
@@ -42,7 +43,7 @@ class ClassifierRecipe:
     batch: int = 48
     crops: tuple[int, int] = (2, 6)
     minutes: float = 0.0
-    steps: int = 0
+    steps: int | None = None
     checkpoint_minutes: float = 8.0
     seed: int = 0
     smoothing: float = 0.01
@@ -60,7 +61,7 @@ class ClassifierRecipe:
         if not 1 <= fewest <= most:
             raise ValueError(f"crops is {self.crops}: they must rise from at least 1")
         for name in ("minutes", "steps", "noise_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be a number of at least 0")
         for name in ("checkpoint_minutes", "clean_weight"):
             if not 0 < getattr(self, name) < math.inf:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image as PillowImage
+from PIL import ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,7 +26,7 @@ from pipcli.errors import UsageError
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion, dmix
 from pipcli.synthesis.draws import Interval, coin, uniform
 from pipcli.synthesis.haze import degrade_collage, degrade_scene
-from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES
+from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES, draw_counts
 from pipcli.synthesis.scenes import averaged, draw_scenes
 from pipcli.training.augmentation import recolour
 from pipcli.training.bank import Crops, PixelBank
@@ -142,7 +143,8 @@ def _decode(path: Path, least_side: int) -> np.ndarray:
             # Pillow would clip these to 8 bit, and most of the picture to white.
             if image.mode.startswith(("I", "F")):
                 raise UsageError(f"training image {path} has mode {image.mode}: 8 bits a channel are needed")
-            pixels = np.asarray(image.convert("RGB"))
+            # Upright, as `restore` shows it: up in a scene is farther off, and its light comes from there.
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
         raise UsageError(f"training image {path} cannot be read: {error}") from None
     height, width = pixels.shape[:2]
@@ -333,15 +335,11 @@ class BatchMaker:
         return low.read(crops, size), high.read(crops, size)
 
     def blurred_frames(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Averages of 7, 9, 11 or 13 consecutive frames, some in linear light; the target is the middle one.
-
-        An even number has none: its target would be half a frame off, to a side that cannot be seen.
-        """
+        """Averages of 7 to 13 consecutive frames, some in linear light; the target is the middle one."""
         bank, first = self.photographs.frames, self.photographs.first_frames
         device = first.device
         start = first[torch.randint(len(first), (count,), generator=generator, device=device)]
-        pairs = (FEWEST_FRAMES // 2, MOST_FRAMES // 2 + 1)
-        counts = 1 + 2 * torch.randint(*pairs, (count,), generator=generator, device=device)
+        counts = draw_counts(count, (FEWEST_FRAMES, MOST_FRAMES), generator)
         linear = torch.rand((count,), generator=generator, device=device) < self.shares.linear
         place = self._moving(start, size, generator)
         every = (start[:, None] + torch.arange(MOST_FRAMES, device=device)).flatten()

@@ -24,13 +24,14 @@ from pipcli.training.checkpoint import (
     load_checkpoint,
     make_folder,
     mean_of,
+    origins_of,
     require_free,
     save_checkpoint,
 )
 from pipcli.training.data import BatchMaker, load_photographs
 from pipcli.training.losses import crop_losses
 from pipcli.training.optimiser import make_optimisers, moments_of, set_rate
-from pipcli.training.pace import Pace, Progress, learning_rate_at, seed_of
+from pipcli.training.pace import Pace, Progress, check_length, learning_rate_at, seed_of
 from pipcli.training.process import agreed, collected_signals, device_name, place_process
 from pipcli.training.recipe import Recipe
 from pipcli.training.validation import make_validation, validate
@@ -66,8 +67,7 @@ def train(
         ModelError: weights or checkpoint missing or damaged.
         OutputError: ``out`` cannot be made.
     """
-    if bool(recipe.minutes) == bool(recipe.steps):
-        raise UsageError("give the length of the run either in minutes or in steps")
+    check_length(recipe.minutes, recipe.steps, init)
     require_free(out, resume)
     device, dtype, rank, world = place_process()
     torch.manual_seed(recipe.seed)
@@ -86,11 +86,13 @@ def train(
     tasks = [recipe.loss.tasks.get(degradation, 1.0) for degradation in model.degradations]
     task_weights = torch.tensor(tasks, device=device)
 
-    before = {"step": 0, "minutes": 0.0, "best": -math.inf}
+    before = {"step": 0, "minutes": 0.0, "best": None, "initialised_from": origins_of(init)}
     if resume:
-        tensors, before = load_checkpoint(out)
+        # With what the run started from: it need not be told again.
+        tensors, state = load_checkpoint(out)
+        before |= state
         _restore(tensors, names, parameters, average, optimisers)
-    best = before["best"]
+    best = -math.inf if before["best"] is None else before["best"]
     make_folder(out)
 
     trained: Callable[[Tensor, Tensor], Tensor] = DistributedDataParallel(model) if world > 1 else model
@@ -100,10 +102,10 @@ def train(
         recipe.minutes, recipe.steps, recipe.checkpoint_minutes, int(before["step"]), before["minutes"]
     )
 
-    def save() -> dict[str, float]:
-        """Write the checkpoint, and return its state."""
-        state = {"step": pace.step, "minutes": pace.minutes, "best": best}
-        save_checkpoint(out, _collect(names, parameters, average, optimisers), state)
+    def save() -> dict[str, float | None]:
+        """Write the checkpoint, and return what a line of the log has of its state."""
+        state = {"step": pace.step, "minutes": pace.minutes, "best": best if math.isfinite(best) else None}
+        save_checkpoint(out, _collect(names, parameters, average, optimisers), {**before, **state})
         return state
 
     def keep() -> dict[str, Any]:
@@ -121,7 +123,7 @@ def train(
                 "minutes": round(pace.minutes, 2),
                 "device": device_name(device, dtype),
                 "processes": world,
-                "initialised_from": " + ".join(path.name for path in init) or None,
+                "initialised_from": before["initialised_from"],
                 "validation": validation,
             }
             if scores["mean"] > best:

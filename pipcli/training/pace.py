@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
+from pipcli.errors import UsageError
 from pipcli.training.recipe import Optimiser
 
 _REPORT_SECONDS = 5.0
@@ -34,11 +37,23 @@ class Progress:
     validation: dict[str, float] | None = None
 
 
+def check_length(minutes: float, steps: int | None, init: Sequence[Path]) -> None:
+    """Refuse a run without a length or with two, and one of no steps that has no weights to keep.
+
+    Raises:
+        UsageError: it is one of these.
+    """
+    if bool(minutes) == (steps is not None):
+        raise UsageError("give the length of the run either in minutes or in steps")
+    if steps == 0 and not init:
+        raise UsageError("a run of 0 steps keeps the weights that it starts from: give some to start from")
+
+
 class Pace:
     """Counts a run's steps and minutes, and tells when a report or a checkpoint is due.
 
     Args:
-        minutes, steps: length of the run; one of them is 0.
+        minutes, steps: length of the run; minutes are 0 where there are steps, and else these are None.
         checkpoint_minutes: between checkpoints.
         step, minutes_before: where a resumed run goes on.
 
@@ -50,7 +65,7 @@ class Pace:
     def __init__(
         self,
         minutes: float,
-        steps: int,
+        steps: int | None,
         checkpoint_minutes: float,
         step: int = 0,
         minutes_before: float = 0.0,
@@ -74,7 +89,9 @@ class Pace:
     def done(self) -> float:
         """Share of the run, 0 to 1."""
         minutes, steps = self._length
-        return min(1.0, self.minutes / minutes if minutes else self.step / steps)
+        if steps is None:
+            return min(1.0, self.minutes / minutes)
+        return min(1.0, self.step / steps) if steps else 1.0
 
     def count(self, examples: int, loss: Tensor) -> None:
         """Take note of a step: of how many examples, in all processes, and with which loss.

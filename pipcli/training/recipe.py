@@ -192,7 +192,8 @@ class Recipe:
         architecture: word of the architecture, such as ``unet``.
         model: its configuration, as plain numbers; checked by building the architecture's own dataclass.
         minutes: length of the run; 0 where ``steps`` rules.
-        steps: length in optimiser steps; 0 where ``minutes`` rules.
+        steps: length in optimiser steps; None where ``minutes`` rules, 0 where the weights that the run
+            starts from, or their mean, are to be validated and kept.
         checkpoint_minutes: between checkpoints, each with a validation.
         seed: of every draw; a step's draws depend on seed, step and process alone.
     """
@@ -201,7 +202,7 @@ class Recipe:
     model: dict[str, Any]
     stages: tuple[Stage, ...]
     minutes: float = 0.0
-    steps: int = 0
+    steps: int | None = None
     checkpoint_minutes: float = 8.0
     seed: int = 0
     compile: bool = False
@@ -214,7 +215,7 @@ class Recipe:
         if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
             raise ValueError(f"stages end at {ends}: they must rise to 1")
         _check_at_least("minutes", self.minutes, 0)
-        _check_at_least("steps", self.steps, 0)
+        _check_at_least("steps", self.steps or 0, 0)
         _check_positive("checkpoint_minutes", self.checkpoint_minutes)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}: it must lie in [0, 2^63)")

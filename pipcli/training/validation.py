@@ -117,7 +117,7 @@ def _frames(held_out: Photographs) -> ValidationSet:
     frames = torch.stack(
         [bank.read(Crops(start + i, top, left, upright), size).cpu() for i in range(MOST_FRAMES)], dim=1
     )
-    counts = torch.linspace(FEWEST_FRAMES, MOST_FRAMES, COUNT).long()
+    counts = 1 + 2 * torch.linspace(FEWEST_FRAMES // 2, MOST_FRAMES // 2, COUNT).round().long()
     degraded = average_frames(frames, counts, torch.arange(COUNT) % 2 == 1)
     return ValidationSet(Degradation.BLUR, degraded, frames[torch.arange(COUNT), counts // 2])
 
