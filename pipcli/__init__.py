@@ -14,6 +14,7 @@ import functools
 import math
 import os
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from pipcli.degradations import Degradation
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["Degradation", "__version__", "classify", "load_model", "restore"]
+
+_BEYOND = 0.5
+"""How far outside [0, 1] the floats of an array may lie, as noise or a filter leaves them."""
 
 
 def load_model(name: str | os.PathLike[str] = "pip-unet", device: str = "auto") -> nn.Module:
@@ -55,7 +59,7 @@ def load_model(name: str | os.PathLike[str] = "pip-unet", device: str = "auto") 
 
 def restore(
     image: str | os.PathLike[str] | NDArray[Any],
-    task: str | Mapping[Degradation, float] = "auto",
+    task: str | Degradation | Mapping[Degradation, float] = "auto",
     *,
     model: nn.Module | None = None,
     threshold: float | None = None,
@@ -68,12 +72,12 @@ def restore(
 
     Args:
         image: the path of an image file, or an array H×W×3 (RGB), H×W×1 or H×W: uint8 (0 to 255), uint16
-            (0 to 65535), float32 or float64 (0 to 1), finite.
+            (0 to 65535), float32 or float64 (0 to 1, or little beyond), finite.
         task: ``auto`` for what :func:`classify` finds; ``denoise``, ``derain``, ``dehaze``, ``deblur``,
-            ``enhance``, a mix such as ``derain+denoise``, passes in order such as ``denoise,derain``, or a
-            weight for each degradation; only the mix of the weights acts, not their sum.
-        model: from :func:`load_model`; the image is restored on its device. By default the default model, on
-            the device that ``auto`` chooses, loaded once a process.
+            ``enhance``, a mix such as ``derain+denoise``, passes in order such as ``denoise,derain``; a
+            degradation, or a weight for each: only the mix of the weights acts, not their sum.
+        model: from :func:`load_model`; the image is restored on its device, and it is put into evaluation
+            mode. By default the default model, on the device that ``auto`` chooses, loaded once a process.
         threshold: of ``auto``: probability from which a degradation is undone; None for the usual one.
         abstain: of ``auto``: give back the image as it is where nothing is found; else all degradations
             weigh as they are probable.
@@ -97,15 +101,18 @@ def restore(
     from pipcli.inference.engine import Restorer
     from pipcli.inference.passes import restore_in_passes
 
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"threshold is {threshold}: it must be from 0 to 1")
-    if not 0 <= strength <= 1:
-        raise UsageError(f"strength is {strength}: it must be from 0 to 1")
+    _check_share("strength", strength)
+    if threshold is not None:
+        _check_share("threshold", threshold)
+    choice = _choice(task, threshold, abstain)
     source = _as_image(image)
-    model = _default_model() if model is None else model
+    if model is None:
+        model = _default_model()
+    elif not isinstance(model, torch.nn.Module):
+        raise UsageError(f"model is {model!r}: it must be what load_model returns")
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     restorer = Restorer(model, device, choose_precision(precision, device), tile)
-    decision = _choice(task, threshold, abstain).decide(source, restorer.degradations)
+    decision = choice.decide(source, restorer.degradations)
     if not decision.passes:
         return _pixels_of(source) if isinstance(image, (str, os.PathLike)) else image.copy()
     restored = restore_in_passes(restorer, source, decision.omegas(restorer.degradations), strength)
@@ -132,8 +139,17 @@ def classify(image: str | os.PathLike[str] | NDArray[Any]) -> Diagnosis:
     return _classifier().diagnoser.diagnose(_as_image(image, pages=True))
 
 
+def _check_share(name: str, value: object) -> None:
+    from pipcli.errors import UsageError
+
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise UsageError(f"{name} is {value!r}: it must be a number from 0 to 1")
+
+
 def _as_image(image: str | os.PathLike[str] | NDArray[Any], pages: bool = False) -> Image:
     """A file or array as an image; of several pages only where they are welcome."""
+    import numpy as np
+
     from pipcli.errors import ImageError, UsageError
     from pipcli.images import Image, read_image
 
@@ -142,11 +158,21 @@ def _as_image(image: str | os.PathLike[str] | NDArray[Any], pages: bool = False)
         if source.further and not pages:
             raise ImageError(f"{image}: has {1 + len(source.further)} pages, an array holds one")
         return source
+    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray):
+        raise UsageError(
+            f"image is a {type(image).__name__}: it must be a path or a numpy array without a mask"
+        )
     # In the order of this machine's bytes: files of astronomers, say, come in the other one.
     native = image.astype(image.dtype.newbyteorder("="), copy=False)
     narrowed = native.astype("float32") if native.dtype == "float64" else native
-    if narrowed.dtype.kind == "f" and not math.isfinite(narrowed.sum(dtype="float64")):
-        raise UsageError("image: holds values that are no finite numbers")
+    if narrowed.dtype.kind == "f" and narrowed.size:
+        low, high = float(narrowed.min()), float(narrowed.max())
+        if not math.isfinite(low + high):
+            raise UsageError("image: holds values that are no finite numbers")
+        if low < -_BEYOND or high > 1 + _BEYOND:
+            raise UsageError(
+                f"image: holds numbers from {low:g} to {high:g}; floats mean 0 to 1, so scale them"
+            )
     try:
         return Image(narrowed[..., None] if image.ndim == 2 else narrowed)
     except ValueError as error:
@@ -162,18 +188,27 @@ def _pixels_of(image: Image) -> NDArray[Any]:
     return pixels
 
 
-def _choice(task: str | Mapping[Degradation, float], threshold: float | None, abstain: bool) -> Choice:
+def _choice(
+    task: str | Degradation | Mapping[Degradation, float], threshold: float | None, abstain: bool
+) -> Choice:
     """What decides what is undone."""
     import dataclasses
 
     from pipcli.degradations import parse_passes
+    from pipcli.errors import UsageError
     from pipcli.inference.decision import Told
 
     if task == "auto":
         auto = _classifier()
         usual = auto.threshold if threshold is None else threshold
         return dataclasses.replace(auto, threshold=usual, abstain=abstain)
-    return Told(parse_passes(task, ("auto",)) if isinstance(task, str) else (task,))
+    if isinstance(task, Degradation):
+        return Told(({task: 1.0},))
+    if isinstance(task, Mapping):
+        return Told((task,))
+    if not isinstance(task, str):
+        raise UsageError(f"task is {task!r}: it must be the word for one, a degradation or weights of these")
+    return Told(parse_passes(task, ("auto",)))
 
 
 @functools.cache

@@ -128,6 +128,12 @@ def colours(monkeypatch):
     pipcli._classifier.cache_clear()
 
 
+def test_a_degradation_in_place_of_a_task():
+    image = np.full((4, 4, 3), 200, np.uint8)
+    for degradation, value in ((Degradation.NOISE, 200), (Degradation.RAIN, 0)):
+        assert pipcli.restore(image, degradation, model=Dimming())[0, 0, 0] == value
+
+
 def test_a_classifier_is_asked_about_arrays_and_files(colours, tmp_path):
     red = np.zeros((40, 50, 3))
     red[..., 0] = 1
@@ -194,8 +200,14 @@ def test_what_is_wrong_is_told(tmp_path, monkeypatch):
         pipcli.restore(image, "polish", model=model)
     with pytest.raises(UsageError, match="not trained for haze"):
         pipcli.restore(image, {Degradation.HAZE: 1.0}, model=model)
-    with pytest.raises(UsageError, match="strength"):
-        pipcli.restore(image, "denoise", model=model, strength=math.nan)
+    for strength in (math.nan, -0.1, "1"):
+        with pytest.raises(UsageError, match=f"strength is {strength!r}: it must be a number from 0 to 1"):
+            pipcli.restore(image, "denoise", model=model, strength=strength)
+    for task in (None, ["denoise"]):
+        with pytest.raises(UsageError, match=r"task is .*: it must be"):
+            pipcli.restore(image, task, model=model)
+    with pytest.raises(UsageError, match="model is 'pip-unet': it must be what load_model returns"):
+        pipcli.restore(image, "denoise", model="pip-unet")
     with pytest.raises(UsageError, match="unknown precision 'int8'"):
         pipcli.restore(image, "denoise", model=model, precision="int8")
     for wrong in (np.zeros((4, 4, 3), np.int64), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)):
@@ -204,6 +216,11 @@ def test_what_is_wrong_is_told(tmp_path, monkeypatch):
     for value in (math.nan, math.inf):
         with pytest.raises(UsageError, match="image: holds values that are no finite numbers"):
             pipcli.restore(np.full((4, 4), value, np.float32), "denoise", model=model)
+    for strange in ([[0.5]], torch.zeros(4, 4), np.ma.masked_all((4, 4)), b"photo.jpg"):
+        with pytest.raises(UsageError, match="it must be a path or a numpy array without a mask"):
+            pipcli.restore(strange, "denoise", model=model)
+    with pytest.raises(UsageError, match="image: holds numbers from 0 to 255; floats mean 0 to 1"):
+        pipcli.restore(np.linspace(0, 255, 16).reshape(4, 4), "denoise", model=model)
     with pytest.raises(ImageError, match=r"none\.png"):
         pipcli.restore(tmp_path / "none.png", "denoise", model=model)
     with pytest.raises(ModelError, match="none"):

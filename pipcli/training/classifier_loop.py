@@ -96,13 +96,13 @@ def train_classifier(
     )
     cleans = make_clean_views(training, len(model.degradations), config.size, config.crops)
 
-    before = {"step": 0, "minutes": 0.0, "best": None, "initialised_from": origins_of(init)}
+    before: dict[str, Any] = {"step": 0, "minutes": 0.0, "best": None, "initialised_from": origins_of(init)}
     if resume:
         # With what the run started from: it need not be told again.
         tensors, state = load_checkpoint(out)
         before |= state
         _restore(tensors, model, average, optimisers)
-    best = math.inf if before["best"] is None else before["best"]
+    best: float = math.inf if before["best"] is None else before["best"]
     make_folder(out)
     pace = Pace(
         recipe.minutes, recipe.steps, recipe.checkpoint_minutes, int(before["step"]), before["minutes"]

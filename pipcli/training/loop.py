@@ -86,13 +86,13 @@ def train(
     tasks = [recipe.loss.tasks.get(degradation, 1.0) for degradation in model.degradations]
     task_weights = torch.tensor(tasks, device=device)
 
-    before = {"step": 0, "minutes": 0.0, "best": None, "initialised_from": origins_of(init)}
+    before: dict[str, Any] = {"step": 0, "minutes": 0.0, "best": None, "initialised_from": origins_of(init)}
     if resume:
         # With what the run started from: it need not be told again.
         tensors, state = load_checkpoint(out)
         before |= state
         _restore(tensors, names, parameters, average, optimisers)
-    best = -math.inf if before["best"] is None else before["best"]
+    best: float = -math.inf if before["best"] is None else before["best"]
     make_folder(out)
 
     trained: Callable[[Tensor, Tensor], Tensor] = DistributedDataParallel(model) if world > 1 else model

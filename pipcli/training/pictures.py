@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor
 
+from pipcli.synthesis.noise import truncate_to_8_bit
 from pipcli.training.bank import PixelBank
 
 Picture = PillowImage.Image
@@ -82,7 +83,7 @@ def curved(picture: Picture, gamma: float) -> Picture:
 
 def to_picture(image: Tensor, truncated: bool) -> Picture:
     """8-bit pixels of 1×3×H×W, rounded or truncated."""
-    scaled = (image[0] * 255).clamp(0, 255)
-    levels = scaled.add_(1e-4).floor_() if truncated else scaled.round_()
+    stored = truncate_to_8_bit(image) if truncated else image.clamp(0, 1)
+    levels = (stored[0] * 255).round_()
     pixels: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     return PillowImage.fromarray(pixels)
