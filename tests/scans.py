@@ -181,7 +181,7 @@ def save(path: Path, dataset: Dataset, syntax: UID | None = None) -> Path:
 
 def _encode(syntax: UID, frame: NDArray[Any], bits: int) -> bytes:
     if syntax == JPEGLossless:
-        return imagecodecs.ljpeg_encode(frame, bitspersample=bits)
+        return imagecodecs.ljpeg_encode(frame.view(f"u{frame.itemsize}"), bitspersample=bits)
     if syntax in (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K):
         return imagecodecs.htj2k_encode(frame)
     raise ValueError(f"no encoder for {syntax.name}")

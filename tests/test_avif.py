@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 
 from pipcli.errors import ImageError
 from pipcli.images import Image, Metadata, decode_image, encode_image
-from pipcli.images.colour import colours_of, problem_of
+from pipcli.images.colour import colours_of, problem_of, profile_of_codes
 
 
 def opened(data: bytes) -> PillowImage.Image:
@@ -113,6 +113,32 @@ def test_colours_given_as_numbers_become_a_profile():
 def test_high_dynamic_range_is_refused(transfer, name):
     with pytest.raises(ImageError, match=rf"^x\.avif: is an AVIF that is of high dynamic range \({name}\)"):
         decode_image(recoded(9, transfer), "x.avif")
+
+
+def test_high_dynamic_range_is_refused_beside_a_profile_too():
+    data = encode_image(Image(smooth("uint8", 3), metadata=Metadata("AVIF", icc=profile_of_codes(12, 13))))
+    place = data.index(b"colrnclx") + 8
+    data = data[:place] + bytes([0, 9, 0, 16]) + data[place + 4 :]
+    with pytest.raises(ImageError, match=r"^x\.avif: is an AVIF that is of high dynamic range \(PQ\)"):
+        decode_image(data, "x.avif")
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_grey_has_the_quality_that_is_asked_for(alpha):
+    grey = smooth("uint8", 1)
+    grey = np.clip(grey + np.random.default_rng(2).normal(0, 12, grey.shape), 0, 255).astype(np.uint8)
+    cover = np.ascontiguousarray(grey[::-1, :, 0]) if alpha else None
+    sizes = []
+    for quality in (100, 90, 40):
+        encoded = encode_image(Image(grey, cover, Metadata("AVIF", quality=quality)))
+        again = decode_image(encoded, "x.avif")
+        assert again.channels == 1
+        assert (again.alpha is None) is not alpha
+        assert np.abs(again.pixels.astype(int) - grey).mean() < (1 if quality > 50 else 10)
+        sizes.append(len(encoded))
+    assert sizes[0] > sizes[1] > sizes[2]
+    untold = decode_image(encode_image(Image(grey, cover, Metadata("AVIF"))), "x.avif")
+    np.testing.assert_array_equal(decode_image(encode_image(untold), "x.avif").pixels, grey)
 
 
 def test_sequences_are_refused():

@@ -51,7 +51,8 @@ def test_modes_are_as_pillow_shows_them(mode):
     image = decode_image(pillow_bmp(picture), "x.bmp")
     expected = np.asarray(picture.convert("RGB" if mode in "PRGB" else "L"))
     np.testing.assert_array_equal(image.pixels, expected.reshape(image.pixels.shape))
-    assert image.metadata.notes == (("palette image read as RGB",) if mode == "P" else ())
+    note = {"P": "palette image read as RGB", "1": "1 bit a channel read as 8"}.get(mode)
+    assert image.metadata.notes == ((note,) if note else ())
 
 
 def test_every_truncation_is_refused():

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageCms
 
+from pipcli.errors import ImageError
 from pipcli.images import Image, Metadata
 from pipcli.images.colour import MatrixColours, TableColours, colours_of, problem_of, profile_of
 
@@ -173,6 +174,19 @@ def test_profiles_made_here_do_not_depend_on_the_time(monkeypatch):
 def test_srgb_needs_no_conversion(icc):
     assert colours_of(icc, 3) is None
     assert problem_of(icc, 3) is None
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG"), (13, None)])
+def test_a_profile_of_high_dynamic_range_is_refused(transfer, name):
+    place = GAMMA_P3.index(b"cprt")
+    entry = struct.pack(">4sII", b"cicp", len(GAMMA_P3), 12)
+    coded = b"cicp" + bytes(4) + bytes([12, transfer, 0, 1])
+    icc = GAMMA_P3[:place] + entry + GAMMA_P3[place + 12 :] + coded
+    if name is None:
+        assert problem_of(icc, 3) is None
+    else:
+        with pytest.raises(ImageError, match=rf"^is of high dynamic range \({name}\)"):
+            problem_of(icc, 3)
 
 
 @pytest.mark.parametrize(

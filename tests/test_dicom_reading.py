@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scans
+from numpy.typing import NDArray
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import (
     HTJ2K,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -135,6 +140,78 @@ def test_pixels_that_need_more_bits_than_the_header_names_are_refused(tmp_path, 
     dataset.BitsStored, dataset.HighBit = 12, 11
     with pytest.raises(ImageError, match="need more than the 12 bits"):
         read_dicom(scans.save(tmp_path / "a", dataset, syntax))
+
+
+def stored_as_16_bits(words: NDArray[Any], syntax: UID, path: Path, signed: bool) -> Path:
+    """A file whose pixels were written as 16 bits, and whose header names 12."""
+    dataset = scans.scan(words.astype(float), intercept=0, bits=16, signed=signed)
+    saved = dcmread(scans.save(path, dataset, syntax))
+    saved.BitsStored, saved.HighBit = 12, 11
+    saved.save_as(path)
+    return path
+
+
+SEVEN_BITS = """
+import sys
+from pipcli.images.dicom_reading import read_dicom
+print(read_dicom(sys.argv[1]).values(0).max())
+"""
+
+
+def test_seven_bits_of_eight_do_not_end_the_process(tmp_path):
+    # GDCM would throw what Python cannot catch.
+    dataset = scans.scan(np.full((8, 8), 100), intercept=0, bits=8)
+    saved = dcmread(scans.save(tmp_path / "a", dataset, JPEGLossless))
+    saved.BitsStored, saved.HighBit = 7, 6
+    saved.save_as(tmp_path / "a")
+    done = subprocess.run([sys.executable, "-c", SEVEN_BITS, tmp_path / "a"], capture_output=True, check=True)
+    assert float(done.stdout) == 100
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [JPEGLossless, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless],
+    ids=lambda syntax: syntax.keyword,
+)
+def test_streams_of_more_bits_than_are_allocated_are_refused(tmp_path, syntax):
+    dataset = scans.scan(scans.phantom(), intercept=-1024, bits=16)
+    saved = dcmread(scans.save(tmp_path / "a", dataset, syntax))
+    saved.BitsAllocated, saved.BitsStored, saved.HighBit = 8, 8, 7
+    saved.save_as(tmp_path / "a")
+    with pytest.raises(ImageError, match="more than the 8 bits"):
+        read_dicom(tmp_path / "a")
+
+
+COMPRESSED = [RLELossless, JPEGLossless, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless]
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED, ids=lambda syntax: syntax.keyword)
+def test_compressed_pixels_of_more_bits_are_refused_as_raw_ones_are(tmp_path, syntax):
+    words = scans.phantom() + 1024
+    words[:3, :3] = 63536
+    with pytest.raises(ImageError, match="need more than the 12 bits"):
+        read_dicom(stored_as_16_bits(words, syntax, tmp_path / "a", signed=False))
+
+
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, *COMPRESSED[:4]], ids=lambda syntax: syntax.keyword
+)
+@pytest.mark.parametrize("value", [-3024, 2100, 5000])
+def test_signed_pixels_of_more_bits_are_refused(tmp_path, syntax, value):
+    # By their lower 12 bits they would be 1072, -1996 and 904.
+    words = scans.phantom()
+    words[:3, :3] = value
+    with pytest.raises(ImageError, match="need more than the 12 bits"):
+        read_dicom(stored_as_16_bits(words, syntax, tmp_path / "a", signed=True))
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED[:4], ids=lambda syntax: syntax.keyword)
+@pytest.mark.parametrize("filled", [False, True])
+def test_compressed_pixels_within_their_bits_are_read(tmp_path, syntax, filled):
+    words = scans.phantom().astype(np.int16) & (-1 if filled else 0xFFF)
+    image = image_of(stored_as_16_bits(words, syntax, tmp_path / "a", signed=True))
+    np.testing.assert_array_equal(image.values(0), scans.phantom())
+    assert image.bits == 12
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])

@@ -9,11 +9,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import scans
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -21,6 +23,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -204,6 +207,85 @@ def test_history_is_kept(tmp_path):
     assert len(after.SourceImageSequence) == 1
 
 
+def near_lossless(dataset: Dataset, error: int) -> Dataset:
+    """The data set with its pixels as JPEG-LS that allows for an error."""
+    pixels = np.frombuffer(dataset.PixelData, "u2").reshape(dataset.Rows, dataset.Columns)
+    dataset.PixelData = encapsulate([bytes(imagecodecs.jpegls_encode(pixels, level=error))])
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    dataset.file_meta.TransferSyntaxUID = JPEGLSNearLossless
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((None, None, None), ("01", "ISO_14495_1", "own")),
+        (("00", None, None), ("01", "ISO_14495_1", "own")),
+        (("01", None, "7"), ("01", "ISO_14495_1", "7")),
+        (("01", "ISO_10918_1", None), ("01", "ISO_10918_1", None)),
+        # Two steps, of which one ratio is not known by its method.
+        (("01", None, ["7", "2"]), ("01", None, ["7", "2"])),
+        (("01", ["ISO_10918_1", "ISO_14495_1"], ["7", "2"]),) * 2,
+    ],
+)
+def test_what_a_lossy_source_does_not_state_is_stated(tmp_path, before, after):
+    dataset = near_lossless(scans.scan(scans.phantom(sigma=30).clip(-1024)), error=4)
+    names = ("LossyImageCompression", "LossyImageCompressionMethod", "LossyImageCompressionRatio")
+    for name, value in zip(names, before, strict=True):
+        if value is not None:
+            setattr(dataset, name, value)
+    dataset.save_as(tmp_path / "a")
+    image = image_of(tmp_path / "a")
+    assert np.abs(image.values(0) - scans.phantom(sigma=30).clip(-1024)).max() == 4
+    found = derived(image)
+    assert found.LossyImageCompression == after[0]
+    assert found.get(names[1]) == after[1]
+    if after[2] == "own":
+        raw, held = 2 * 48 * 48, len(dataset.PixelData)
+        assert float(found[names[2]].value) == pytest.approx(raw / held, rel=0.05)
+    else:
+        assert found.get(names[2]) == after[2]
+
+
+def test_a_syntax_that_allows_for_loss_is_none(tmp_path):
+    near_lossless(scans.scan(), error=0).save_as(tmp_path / "a")
+    assert "LossyImageCompression" not in derived(image_of(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    ("signed", "value", "limit", "expected"),
+    [
+        (True, 63536, None, -2000),
+        (True, 63536, 63636, -2000),
+        (True, 500, None, 500),
+        (False, 63536, None, 63536),
+    ],
+)
+def test_padding_is_written_as_numbers_of_the_pixels_kind(tmp_path, syntax, signed, value, limit, expected):
+    dataset = scans.scan(intercept=0 if signed else -1024, bits=16, signed=signed)
+    dataset.add_new("PixelPaddingValue", "US", value)
+    if limit is not None:
+        dataset.add_new("PixelPaddingRangeLimit", "US", limit)
+    after = derived(image_of(scans.save(tmp_path / "a", dataset, syntax)))
+    vr = "SS" if signed else "US"
+    assert (after["PixelPaddingValue"].VR, after.PixelPaddingValue) == (vr, expected)
+    if limit is not None:
+        assert (after["PixelPaddingRangeLimit"].VR, after.PixelPaddingRangeLimit) == (vr, -1900)
+
+
+def test_padding_that_was_written_signed_is_written_unsigned(tmp_path):
+    dataset = scans.scan(bits=16)
+    dataset.add_new("PixelPaddingValue", "SS", -2000)
+    after = derived(image_of(scans.save(tmp_path / "a", dataset)))
+    assert (after["PixelPaddingValue"].VR, after.PixelPaddingValue) == ("US", 63536)
+
+
+def test_a_model_of_any_name_is_described_in_ascii(source):
+    after = derived(source, derivation=replace(DERIVATION, model="modèle 日本"))
+    assert "model mod?le ?? sha256" in after.DerivationDescription
+
+
 def test_long_texts_are_cut_to_what_an_element_holds(tmp_path):
     dataset = scans.scan()
     dataset.SeriesDescription = "x" * 64
@@ -312,12 +394,55 @@ def test_enhanced_images_say_it_in_their_own_places(tmp_path):
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == image.dataset.SOPInstanceUID
     expected = set(CHANGED) - {"DerivationDescription", "DerivationCodeSequence", "SourceImageSequence"}
     expected |= {
+        "ContentQualification",
         "SharedFunctionalGroupsSequence",
         "PerFrameFunctionalGroupsSequence",
         "ReferencedSeriesSequence",
         "SourceImageEvidenceSequence",
     }
     assert keywords_that_differ(before, after) == expected
+
+
+def two_frames() -> Dataset:
+    return scans.enhanced([scans.phantom(), scans.phantom()], [-1024.0, -1024.0], shared=True)
+
+
+def test_frames_that_were_original_say_it_where_others_were_derived_before(tmp_path):
+    dataset = two_frames()
+    earlier = Dataset()
+    earlier.DerivationDescription = "earlier"
+    dataset.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence = [earlier]
+    after = derived(image_of(scans.save(tmp_path / "a", dataset)))
+    counts = [len(group.DerivationImageSequence) for group in after.PerFrameFunctionalGroupsSequence]
+    assert counts == [2, 1]
+    assert "DerivationImageSequence" not in after.SharedFunctionalGroupsSequence[0]
+    for group in after.PerFrameFunctionalGroupsSequence:
+        assert HASH in group.DerivationImageSequence[-1].DerivationDescription
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_enhanced_images_without_shared_groups_say_it_in_each_frame(tmp_path, empty):
+    dataset = two_frames()
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        group.update(shared)
+    if empty:
+        dataset.SharedFunctionalGroupsSequence = []
+    else:
+        del dataset.SharedFunctionalGroupsSequence
+    after = derived(image_of(scans.save(tmp_path / "a", dataset)))
+    for group in after.PerFrameFunctionalGroupsSequence:
+        (item,) = group.DerivationImageSequence
+        assert HASH in item.DerivationDescription
+    assert "SourceImageSequence" not in after
+    assert list(after.ImageType) == ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
+
+
+@pytest.mark.parametrize(("before", "expected"), [("PRODUCT", "RESEARCH"), ("SERVICE", "SERVICE")])
+def test_enhanced_images_do_not_claim_approved_software(tmp_path, before, expected):
+    dataset = two_frames()
+    dataset.ContentQualification = before
+    assert derived(image_of(scans.save(tmp_path / "a", dataset))).ContentQualification == expected
 
 
 def test_the_same_bytes_under_two_clocks(tmp_path):

@@ -8,11 +8,26 @@ from pipcli.images.floats import floats_note, scale_of
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(0, 1, (0, 1)), (0.2, 0.4, (0, 1)), (0, 255, (0, 255)), (-1000, 3000, (-1000, 3000)), (5, 9, (0, 9))],
+    [
+        (0, 1, (0, 1)),
+        (0.2, 0.4, (0, 1)),
+        (-0.1, 0.8, (-0.1, 1)),
+        (0, 255, (0, 255)),
+        (-1000, 3000, (-1000, 3000)),
+        (276, 306, (276, 306)),
+        (5, 9, (5, 9)),
+        (0.4, 9, (0, 9)),
+        (0, 0.001, (0, 0.001)),
+    ],
 )
-def test_the_scale_holds_the_pixels_and_never_less_than_0_to_1(low, high, expected):
+def test_the_scale_is_a_pictures_or_what_the_pixels_span(low, high, expected):
     pixels = np.linspace(low, high, 300 * 200, dtype=np.float32).reshape(300, 200, 1)
     assert scale_of(pixels) == pytest.approx(expected, abs=0.002 * (high - low))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.0, (0, 1)), (0.5, (0, 1)), (300.0, (0, 300))])
+def test_a_plain_area_has_a_scale_too(value, expected):
+    assert scale_of(np.full((20, 20, 3), value, np.float32)) == expected
 
 
 def test_outliers_do_not_count():
@@ -35,3 +50,5 @@ def test_the_note_tells_range_and_scale_where_they_are_not_usual():
         floats_note([inside, outside], (-1.5, 4))
         == "numbers from -2 to 5, restored on a scale from -1.5 to 4"
     )
+    narrow = np.array([0.0, 0.001])
+    assert floats_note([narrow], (0, 0.001)) == "numbers from 0 to 0.001, restored on a scale from 0 to 0.001"

@@ -437,3 +437,33 @@ def test_a_motion_photo_is_a_still_one_afterwards(stated):
     data = with_segments(pillow_jpeg(scene()), segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + stated))
     xmp = decode_image(data, "x.jpg").metadata.xmp
     assert xmp == stated.replace(b'Photo="1"', b'Photo="0"').replace(b">1<", b">0<")
+
+
+def test_an_ultra_hdr_photo_no_more_promises_its_gain_map():
+    item = '<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="{}" Item:Length="9"/></rdf:li>'
+    packet = (
+        '<rdf:Description xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0" a="1">'
+        f"<Container:Directory><rdf:Seq>{item.format('Primary')}{item.format('GainMap')}</rdf:Seq>"
+        "</Container:Directory><hdrgm:GainMapMax>2.5</hdrgm:GainMapMax></rdf:Description>"
+    )
+    data = pillow_jpeg(scene())
+    stated = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + packet.encode())
+    image = decode_image(with_segments(data, stated) + data, "x.jpg")
+    assert image.metadata.notes == ("the gain map behind the picture is left out",)
+    expected = packet.replace(' hdrgm:Version="1.0"', "").replace(item.format("GainMap"), "")
+    assert image.metadata.xmp == expected.replace("<hdrgm:GainMapMax>2.5</hdrgm:GainMapMax>", "").encode()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_shape_of_pixels_stays(orientation):
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    exif[282], exif[283], exif[296] = 72.0, 72.0, 2  # as many programs state it whatever the pixels are
+    source = bytearray(pillow_jpeg(scene(), exif=exif.tobytes()))
+    struct.pack_into(">BHH", source, 13, 0, 2, 1)
+    image = decode_image(bytes(source), "x.jpg")
+    sides = (2, 1) if orientation == 1 else (1, 2)
+    assert (image.metadata.aspect, image.metadata.dpi) == (sides, None)
+    again = opened(encode_image(image))
+    assert (again.info["jfif_unit"], again.info["jfif_density"]) == (0, sides)
+    assert decode_image(pillow_jpeg(scene()), "x.jpg").metadata.aspect is None

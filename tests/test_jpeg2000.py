@@ -6,12 +6,13 @@ import struct
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from pictures import P3, XMP, check_damage, smooth
 from PIL import Image as PillowImage
 from PIL import ImageCms
 
 from pipcli.errors import ImageError
-from pipcli.images import Image, Metadata, decode_image, encode_image
+from pipcli.images import Image, Metadata, decode_image, encode_image, write_image
 
 
 def pillow_jp2(picture: PillowImage.Image, **options: object) -> bytes:
@@ -60,6 +61,61 @@ def test_pillow_reads_pixels_and_resolution_and_alpha():
     assert picture.mode == "RGBA"
     np.testing.assert_array_equal(np.asarray(picture), planes)
     assert picture.info["dpi"] == pytest.approx((300, 300), rel=1e-3)
+
+
+def with_extra_channel(channels: int, container: str, said: bool) -> bytes:
+    """A picture with a channel behind its colours that is 0 in its upper half, and no alpha.
+
+    Args:
+        said: whether the file says that it is none; else it says nothing.
+    """
+    planes = smooth("uint8", channels + 1)
+    planes[:20, :, channels] = 0
+    data = bytes(imagecodecs.jpeg2k_encode(planes, level=0, codecformat=container, reversible=True))
+    if not said:
+        assert b"cdef" not in data
+        return data
+    rows = [(i, 0, i + 1) for i in range(channels)] + [(channels, 65535, 65535)]
+    cdef = struct.pack(f">{1 + 3 * len(rows)}H", len(rows), *(number for row in rows for number in row))
+    at = data.index(b"jp2h") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    content = data[at + 8 : at + size] + struct.pack(">I4s", 8 + len(cdef), b"cdef") + cdef
+    return data[:at] + struct.pack(">I4s", 8 + len(content), b"jp2h") + content + data[at + size :]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("container", "said"), [("j2k", False), ("jp2", False), ("jp2", True)])
+def test_a_channel_that_is_not_said_to_be_alpha_hides_nothing(channels, container, said):
+    image = decode_image(with_extra_channel(channels, container, said), "x.jp2")
+    assert image.metadata.notes == ("an extra channel that is not said to be alpha is carried through",)
+    changed = image.restored(255 - image.filled().pixels)
+    np.testing.assert_array_equal(changed.pixels, 255 - smooth("uint8", channels + 1)[:, :, :channels])
+
+    again = decode_image(encode_image(changed), "x.jp2")
+    np.testing.assert_array_equal(again.pixels, changed.pixels)
+    np.testing.assert_array_equal(again.alpha, image.alpha)
+    assert again.metadata.notes == image.metadata.notes
+    with tifffile.TiffFile(io.BytesIO(encode_image(changed, "TIFF"))) as file:
+        assert file.pages[0].extrasamples == (0,)  # unspecified
+        np.testing.assert_array_equal(file.asarray()[..., channels], image.alpha)
+    np.testing.assert_array_equal(decode_image(encode_image(changed, "PNG"), "x.png").pixels, changed.pixels)
+
+
+def test_openjpeg_reads_a_channel_that_is_none_of_alpha():
+    data = encode_image(decode_image(with_extra_channel(3, "jp2", said=False), "x.jp2"))
+    np.testing.assert_array_equal(imagecodecs.jpeg2k_decode(data)[:20, :, 3], 0)
+    np.testing.assert_array_equal(
+        np.asarray(PillowImage.open(io.BytesIO(data)))[..., :3], smooth("uint8", 4)[..., :3]
+    )
+
+
+def test_what_is_said_to_be_alpha_still_hides():
+    planes = smooth("uint8", 4)
+    planes[:20, :, 3] = 0
+    image = decode_image(pillow_jp2(PillowImage.fromarray(planes)), "x.jp2")
+    assert image.metadata.notes == ()
+    changed = image.restored(255 - image.pixels)
+    np.testing.assert_array_equal(changed.pixels[:20], planes[:20, :, :3])
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
@@ -154,3 +210,20 @@ def test_size_is_checked_before_decoding():
     bomb = data[:at] + struct.pack(">II", 10**6, 10**6) + data[at + 8 :]
     with pytest.raises(ImageError, match="1000000×1000000 pixels"):
         decode_image(bomb, "x.jp2")
+
+
+def test_further_boxes_stay_and_elsewhere_their_loss_is_said(tmp_path):
+    boxes = {
+        "georeference": (b"uuid", bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03") + b"II*\0"),
+        "georeference ": (b"asoc", b"labels and http://www.opengis.net/gml/3.2 in boxes"),
+        "unknown boxes": (b"uuid", bytes(16)),
+        "XML": (b"xml ", b"<a/>"),
+    }
+    bare = pillow_jp2(PillowImage.fromarray(smooth("uint8", 3)))
+    for label, (kind, content) in boxes.items():
+        box = struct.pack(">I4s", 8 + len(content), kind) + content
+        image = decode_image(bare + box, "x.jp2")
+        assert box in encode_image(image)
+        notes = write_image(image, tmp_path / "x.tif")
+        assert notes == (f"left out on the way from JPEG 2000 to TIFF: {label.strip()}",)
+    assert write_image(decode_image(bare, "x.jp2"), tmp_path / "x.tif") == ()

@@ -276,3 +276,28 @@ def test_what_no_coding_holds_is_refused():
         TiffCoding(nodata=np.float32(3))
     with pytest.raises(ValueError, match="by unit 6"):
         TiffCoding(resolution=((1, 1), (1, 1)), resolution_unit=6)
+
+
+@pytest.mark.parametrize(("nodata", "near"), [(0, [1, 1, 1]), (4095, [4094, 4094, 4094])])
+def test_no_value_of_fewer_bits_in_use_becomes_that_of_no_data(nodata, near):
+    samples = np.full((6, 8), 100, np.uint16)
+    samples[0] = nodata
+    out = io.BytesIO()
+    tags = [*tagged(str(nodata))["extratags"], (281, 3, 1, 4095, True)]
+    tifffile.imwrite(out, samples, photometric="minisblack", metadata=None, extratags=tags)
+    image = decode_image(out.getvalue(), "x.tif")
+    computed = image.pixels.copy()
+    computed[1, :3, 0] = (3, 5, 7) if nodata == 0 else (65534, 65530, 65528)  # 16 of these are one of 12 bits
+    data = encode_image(image.with_pixels(computed))
+    written_samples = tifffile.imread(io.BytesIO(data))
+    assert written_samples[1, :3].tolist() == near
+    np.testing.assert_array_equal(written_samples == nodata, samples == nodata)
+    assert tag_of(data) == str(nodata)
+
+
+def test_a_value_of_no_data_above_max_sample_value_leaves_all_as_it_is():
+    samples = np.full((6, 8), 4000, np.uint16)
+    out = io.BytesIO()
+    tags = [*tagged("65535")["extratags"], (281, 3, 1, 4095, True)]
+    tifffile.imwrite(out, samples, photometric="minisblack", metadata=None, extratags=tags)
+    assert decode_image(out.getvalue(), "x.tif").pixels.max() == 4000

@@ -6,7 +6,7 @@ import struct
 from PIL import Image as PillowImage
 from PIL import IptcImagePlugin
 
-from pipcli.images.photoshop import iptc_of, resources_of, without_thumbnails
+from pipcli.images.photoshop import iptc_of, missed_of, resources_of, without_thumbnails
 
 RECORD = b"\x1c\x02\x05\x00\x05title"
 
@@ -55,3 +55,10 @@ def test_what_is_not_understood_to_its_end_stays():
     cut = resource(0x0404, RECORD)[:-3]
     assert iptc_of(cut) is None
     assert without_thumbnails(cut) == cut
+
+
+def test_what_may_be_missed_is_named():
+    plain = resource(0x03ED, b"abc") + resource(0x0404, RECORD) + resource(0x040C, b"picture")
+    assert missed_of(plain) is None
+    assert missed_of(plain + resource(0x03F3, b"flags")) == "Photoshop's resources"
+    assert missed_of(plain + resource(0x03F3, b"flags") + resource(2000, b"path")) == "clipping paths"

@@ -286,9 +286,44 @@ def test_chromaticities_are_those_of_the_profile():
     np.testing.assert_allclose(found, [[[1.0930, -0.2267, -0.1501]]], atol=0.004)
 
 
+def test_high_dynamic_range_is_refused_beside_a_profile_too():
+    fallback = b"sRGB\0\0" + zlib.compress(profile_of(SRGB_PRIMARIES, None))
+    data = with_chunks((b"cICP", bytes([9, 16, 0, 1])), (b"iCCP", fallback))
+    with pytest.raises(ImageError, match=r"^x\.png: is a PNG that is of high dynamic range \(PQ\)"):
+        decode_image(data, "x.png")
+    usual = with_chunks((b"cICP", bytes([1, 13, 0, 1])), (b"iCCP", fallback))
+    assert decode_image(usual, "x.png").metadata.icc == zlib.decompress(fallback[6:])
+
+
 def test_high_dynamic_range_is_refused_and_nonsense_left_out_of_account():
     with pytest.raises(ImageError, match=r"^x\.png: is a PNG that is of high dynamic range \(PQ\)"):
         decode_image(with_chunks((b"cICP", bytes([9, 16, 0, 1]))), "x.png")
     nowhere = chromaticities(*[0.0] * 8)
     assert decode_image(with_chunks((b"gAMA", GAMMA), (b"cHRM", nowhere)), "x.png").metadata.icc is None
     assert decode_image(with_chunks((b"gAMA", bytes(4))), "x.png").metadata.icc is None
+
+
+@pytest.mark.parametrize(("bits", "notes"), [(1, "1 bit"), (2, "2 bits"), (4, "4 bits"), (8, None)])
+def test_few_bits_are_said(bits, notes):
+    image = decode_image(raw_png(bytes(bits), 8, 1, bits, 0), "x.png")
+    assert image.metadata.notes == ((f"{notes} a channel read as 8",) if notes else ())
+
+
+def test_chunks_that_are_left_out_are_named():
+    source = with_chunks((b"sBIT", b"\5\5\5"), (b"bKGD", bytes(6)), (b"tIME", bytes(7)), (b"vpAg", bytes(9)))
+    image = decode_image(source, "x.png")
+    assert image.metadata.notes == ("chunks left out, unknown or no longer right: bKGD, sBIT, vpAg",)
+    assert not chunks(encode_image(image)).keys() & {b"sBIT", b"bKGD", b"tIME", b"vpAg"}
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_shape_of_pixels_stays(orientation):
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    source = with_chunks((b"pHYs", struct.pack(">IIB", 2, 1, 0)), (b"eXIf", exif.tobytes()[6:]))
+    image = decode_image(source, "x.png")
+    sides = (2, 1) if orientation == 1 else (1, 2)
+    assert (image.metadata.aspect, image.metadata.dpi) == (sides, None)
+    assert chunks(encode_image(image))[b"pHYs"] == struct.pack(">IIB", *sides, 0)
+    square = decode_image(with_chunks((b"pHYs", struct.pack(">IIB", 3, 3, 0))), "x.png")
+    assert square.metadata.aspect is None

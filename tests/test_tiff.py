@@ -108,7 +108,9 @@ def test_bilevel_and_palette_are_as_pillow_shows_them(mode):
     image = decode_image(out.getvalue(), "x.tif")
     expected = np.asarray(picture.convert("RGB" if mode == "P" else "L"))
     np.testing.assert_array_equal(image.pixels, expected.reshape(image.pixels.shape))
-    assert image.metadata.notes == (("palette image read as RGB",) if mode == "P" else ())
+    assert image.metadata.notes == (
+        "palette image read as RGB" if mode == "P" else "1 bit a channel read as 8",
+    )
 
 
 def test_a_palette_whose_numbers_are_of_8_bits_is_not_black():
@@ -731,3 +733,160 @@ def test_tiles_without_a_side_are_refused_in_silence():
     data[place : place + 2] = bytes(2)
     with pytest.raises(ImageError):  # numpy's warning of a division by zero would be an error here
         decode_image(bytes(data), "a.tif")
+
+
+def in_use(bits: int, channels: int) -> np.ndarray:
+    """Samples of 16 bits of which the lowest few are in use, from black to white."""
+    planes = smooth("uint16", channels).astype(np.int64)
+    return (planes * (2**bits - 1) // planes.max()).astype(np.uint16)
+
+
+def said(highest: int | tuple[int, ...], channels: int) -> list[tuple[object, ...]]:
+    """A MaxSampleValue of all channels, or of each."""
+    each = highest if isinstance(highest, tuple) else (highest,) * channels
+    return [(280, 3, channels, (0,) * channels, True), (281, 3, channels, each, True)]
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 15])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_white_is_where_max_sample_value_says(bits, channels):
+    samples, peak = in_use(bits, channels), 2**bits - 1
+    options = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+    options["photometric"] = "rgb" if channels > 2 else "minisblack"
+    planes = samples if channels > 1 else samples[:, :, 0]
+    image = decode_image(written(planes, extratags=said(peak, channels), **options), "x.tif")
+    colours = samples[:, :, : image.channels]
+    np.testing.assert_array_equal(image.pixels, np.rint(colours * (65535 / peak)))
+    assert image.metadata.notes == ()
+    data = encode_image(image)
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(data)).reshape(samples.shape), samples)
+    assert np.ravel(tags_of(data)[281]).tolist() == [peak] * channels
+    assert np.ravel(tags_of(data)[280]).tolist() == [0] * channels
+    white = image.with_pixels(image.store(np.ones((*image.pixels.shape[:2], 3), np.float32)))
+    assert decode_image(encode_image(white), "x.tif").pixels.min() == 65535
+    written_white = tifffile.imread(io.BytesIO(encode_image(white))).reshape(samples.shape)
+    assert (written_white[:, :, : image.channels] == peak).all()
+
+
+def test_other_files_take_white_from_max_sample_value():
+    samples = in_use(12, 3)
+    image = decode_image(written(samples, photometric="rgb", extratags=said(4095, 3)), "x.tif")
+    for wishes, peak in ((Wishes("png"), 65535), (Wishes("png", bits=8), 255), (Wishes("tif", bits=8), 255)):
+        data = encode_image(image, wishes=wishes)
+        np.testing.assert_array_equal(decode_image(data, "x").pixels, np.rint(samples * (peak / 4095)))
+    assert 281 not in tags_of(encode_image(image, wishes=Wishes("tif", bits=8)))
+    for name in ("JPEG 2000", "AVIF"):
+        data = encode_image(image, name)
+        assert decode_image(data, "x").metadata.depth == 12, name
+    assert decode_image(encode_image(image, "JPEG 2000"), "x").pixels.max() == 65535
+
+
+def pages_of(*pages: tuple[np.ndarray, list[tuple[object, ...]]]) -> bytes:
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as file:
+        for samples, tags in pages:
+            file.write(samples, photometric="rgb", metadata=None, extratags=tags)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("highest", "above"), [(4000, 0), (4095, 1), ((4095, 4095, 1023), 0), (127, 0), (65535, 0), (4095, 61000)]
+)
+def test_a_max_sample_value_that_is_no_white_is_none(highest, above):
+    samples = in_use(7 if highest == 127 else 10, 3)
+    samples[0, 0, 0] = 4095 * bool(above) + above
+    image = decode_image(pages_of((samples, said(highest, 3))), "x.tif")
+    np.testing.assert_array_equal(image.pixels, samples)
+    data = encode_image(image)
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(data)), samples)
+    assert 281 not in tags_of(data)
+
+
+def test_pages_share_their_white_or_have_that_of_16_bits():
+    samples = in_use(10, 3)
+    same = decode_image(pages_of(*[(samples, said(1023, 3))] * 2), "x.tif")
+    assert [page.pixels.max() for page in (same, *same.further)] == [65535, 65535]
+    assert np.ravel(tags_of(encode_image(same), 1)[281]).tolist() == [1023] * 3
+    for tags in (said(4095, 3), []):
+        others = decode_image(pages_of((samples, said(1023, 3)), (samples, tags)), "x.tif")
+        assert [page.pixels.max() for page in (others, *others.further)] == [1023, 1023]
+
+
+def test_what_may_be_a_dark_picture_of_fewer_bits_is_said():
+    note = (
+        "uses at most {} of 65535, taken as a dark picture of 16 bits: "
+        "MaxSampleValue (tag 281) would say how many are in use"
+    )
+    dark, bright = in_use(12, 3), in_use(13, 3)
+    assert decode_image(pages_of((dark, [])), "x.tif").metadata.notes == (note.format(4095),)
+    assert decode_image(pages_of((dark, []), (dark // 2, [])), "x.tif").metadata.notes == (note.format(4095),)
+    for pages in ([(bright, [])], [(dark, []), (bright, [])], [(dark, said(4095, 3))], [(dark * 0, [])]):
+        assert decode_image(pages_of(*pages), "x.tif").metadata.notes == ()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_light_that_hides_nothing_comes_back(dtype):
+    rng = np.random.default_rng(5)
+    planes = rng.random((24, 30, 4)).astype(dtype)
+    planes[:, :, 3] = np.where(planes[:, :, 3] < 0.5, 0, 1)
+    source = written(planes, photometric="rgb", extrasamples=["assocalpha"])
+    image = decode_image(source, "x.tif")
+    restored = image.restored(image.filled().pixels.copy())
+    with tifffile.TiffFile(io.BytesIO(encode_image(restored))) as file:
+        np.testing.assert_array_equal(file.asarray(), planes)
+
+
+PLACE = [
+    (33550, 12, 3, (10.0, 5.0, 0.0), True),
+    (33922, 12, 6, (0.0, 0.0, 0.0, 500000.0, 4000000.0, 0.0), True),
+]
+TURNED_XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_georeference_and_the_pixels_that_it_counts_stay_together(orientation):
+    planes = smooth("uint8", 4)
+    turn = (274, 3, 1, orientation, True)
+    packet = TURNED_XMP % orientation
+    texts = [(271, 2, 0, "maker", True), (700, 1, len(packet), packet, True)]
+    source = written(
+        planes, photometric="rgb", extrasamples=["unassalpha"], resolution=(300, 150), resolutionunit="inch",
+        extratags=[turn, *texts, *PLACE],
+    )  # fmt: skip
+    image = decode_image(source, "x.tif")
+    before, after = tags_of(source), tags_of(encode_image(image))
+    assert (after.get(274, 1), after[282], after[283]) == (orientation, before[282], before[283])
+    for code in (271, 700, 33550, 33922):
+        assert after[code] == before[code], code
+    with tifffile.TiffFile(io.BytesIO(encode_image(image))) as file:
+        np.testing.assert_array_equal(file.asarray(), planes)
+
+    exif = PillowImage.Exif()
+    exif[274] = orientation
+    out = io.BytesIO()
+    PillowImage.fromarray(planes).save(out, "PNG", exif=exif)
+    upright = ImageOps.exif_transpose(PillowImage.open(out))
+    shown = decode_image(encode_image(image, "PNG"), "x.png")
+    np.testing.assert_array_equal(np.dstack([shown.pixels, shown.alpha]), np.asarray(upright))
+    assert shown.metadata.dpi == pytest.approx((300, 150) if orientation < 5 else (150, 300), rel=1e-3)
+    assert shown.metadata.xmp == TURNED_XMP % 1
+    with PillowImage.open(io.BytesIO(encode_image(image, "PNG"))) as picture:
+        assert picture.getexif().get(274, 1) == 1
+
+
+def test_pages_without_a_georeference_are_turned_beside_one_with_it():
+    planes, turn = smooth("uint8", 3), (274, 3, 1, 6, True)
+    image = decode_image(pages_of((planes, [turn, *PLACE]), (planes, [turn])), "x.tif")
+    again = decode_image(encode_image(image), "x.tif")
+    assert [page.pixels.shape for page in (again, *again.further)] == [(40, 56, 3), (56, 40, 3)]
+    data = encode_image(image)
+    assert (tags_of(data)[274], 274 in tags_of(data, 1)) == (6, False)
+
+
+@pytest.mark.parametrize("to", ["PNG", "JPEG"])
+def test_a_resolution_without_unit_is_the_shape_of_pixels(to):
+    source = written(smooth("uint8", 3), photometric="rgb", resolution=(2, 1), resolutionunit="none")
+    image = decode_image(encode_image(decode_image(source, "x.tif"), to), "x")
+    assert (image.metadata.aspect, image.metadata.dpi) == ((2, 1), None)
+    after = tags_of(encode_image(image, "TIFF"))
+    assert [after[282], after[283], after[296]] == [[2, 1], [1, 1], 1]

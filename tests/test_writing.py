@@ -1,6 +1,7 @@
 """Writing: the suffix decides, and nothing is touched before all is encoded."""
 
 import io
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
@@ -12,6 +13,7 @@ from pipcli.errors import ImageError, OutputError, UsageError
 from pipcli.images import Image, Metadata, Wishes, decode_image, encode_image, read_image, write_image
 from pipcli.images.colour import profile_of
 from pipcli.images.image import TiffCoding
+from pipcli.images.writing import encode_for
 
 RED = Image(np.full((8, 8, 3), (200, 10, 10), np.uint8))
 
@@ -144,7 +146,10 @@ def test_no_data_and_georeference_that_a_file_cannot_hold_are_said_to_be_lost(tm
     metadata = Metadata("TIFF", tiff=tiff, blocks=((place, bytes(24)),))
     image = Image(ramp("uint16").pixels, metadata=metadata)
     lost = "the value that means no data is lost"
-    assert write_image(image, tmp_path / "x.png") == ("PNG does not hold georeference, left out", lost)
+    assert write_image(image, tmp_path / "x.png") == (
+        "left out on the way from TIFF to PNG: georeference",
+        lost,
+    )
     assert write_image(image, tmp_path / "x.tif", Wishes(bits=8)) == (lost,)
     assert write_image(image, tmp_path / "x.tif", Wishes(bits=32)) == ()
 
@@ -205,10 +210,12 @@ def test_what_is_lost_on_the_way_to_another_format_is_said(tmp_path):
     image = Image(RED.pixels, metadata=metadata)
     assert write_image(image, tmp_path / "x.jpg") == ()
     assert write_image(image, tmp_path / "x.png") == (
-        "PNG does not hold IPTC and the texts of JPEG, left out",
+        "PNG does not hold IPTC, left out",
+        "left out on the way from JPEG to PNG: texts",
     )
     assert write_image(image, tmp_path / "x.bmp") == (
-        "BMP does not hold EXIF and IPTC and the texts of JPEG, left out",
+        "BMP does not hold EXIF and IPTC, left out",
+        "left out on the way from JPEG to BMP: texts",
     )
 
 
@@ -231,3 +238,103 @@ def test_a_missing_codec_is_said(monkeypatch):
         encode_image(RED, "JPEG XL")
     with pytest.raises(ImageError, match=r"^x\.jxl: JPEG XL cannot be read, the codec is not installed$"):
         decode_image(data, "x.jxl")
+
+
+def lost(image: Image, format_name: str, wishes: Wishes | None = None) -> tuple[str, ...]:
+    notes: list[str] = []
+    encode_for(image, "x", replace(wishes or Wishes(), format_name=format_name), notes.append)
+    return tuple(notes)
+
+
+@pytest.mark.parametrize("format_name", ["WebP", "AVIF", "JPEG XL"])
+def test_a_resolution_that_says_something_is_missed(format_name):
+    def image(dpi: tuple[float, float], exif: bytes | None = None) -> Image:
+        return Image(RED.pixels, metadata=Metadata("PNG", dpi=dpi, exif=exif))
+
+    missed = (f"{format_name} does not hold resolution, left out",)
+    assert lost(image((300, 300)), format_name) == missed
+    for meaningless in ((72, 72), (96.012, 96.012), (1, 1)):
+        assert lost(image(meaningless), format_name) == ()
+    exif = PillowImage.Exif()
+    exif[282], exif[283], exif[296] = 300.0, 300.0, 2
+    assert lost(image((300, 300), exif.tobytes()[6:]), format_name) == ()
+    assert lost(image((200, 200), exif.tobytes()[6:]), format_name) == missed
+    for other in ("PNG", "JPEG", "TIFF", "BMP", "JPEG 2000"):
+        assert lost(image((300, 300)), other) == ()
+
+
+def test_a_resolution_or_shape_of_pixels_that_only_some_formats_state_is_missed():
+    def tiff(x: int, y: int, unit: int) -> Image:
+        coding = TiffCoding(resolution=((x, 1), (y, 1)), resolution_unit=unit)
+        return Image(RED.pixels, metadata=Metadata("TIFF", tiff=coding))
+
+    for image in (tiff(2000, 2000, 4), tiff(9, 9, 1)):  # by the millimetre; ImageJ's
+        assert lost(image, "PNG") == ("PNG does not hold resolution, left out",)
+        assert lost(image, "TIFF") == ()
+    assert lost(tiff(1, 1, 1), "PNG") == lost(tiff(72, 72, 2), "PNG") == ()
+    uneven = Image(RED.pixels, metadata=Metadata("PNG", aspect=(2, 1)))
+    for name in ("WebP", "BMP", "AVIF", "JPEG 2000", "JPEG XL"):
+        assert lost(uneven, name) == (f"{name} does not hold the shape of pixels, left out",)
+    for name in ("PNG", "JPEG", "TIFF"):
+        assert lost(uneven, name) == ()
+
+
+def tiff_block(code: int, payload: bytes) -> tuple[bytes, bytes]:
+    return code.to_bytes(2, "big") + bytes([7]) + len(payload).to_bytes(8, "big"), payload
+
+
+PATH = b"8BIM\x07\xd0\0\0\0\0\0\4path"
+
+
+@pytest.mark.parametrize(
+    ("format_name", "block", "label"),
+    [
+        ("TIFF", tiff_block(269, b"a ledger\0"), "the names of document and page"),
+        ("TIFF", tiff_block(285, b"a page\0"), "the names of document and page"),
+        ("TIFF", tiff_block(297, b"\2\0\3\0"), "the number of the page"),
+        ("TIFF", tiff_block(297, b"\0\0\1\0"), None),
+        ("TIFF", tiff_block(301, bytes(512)), "the transfer function"),
+        ("TIFF", tiff_block(34264, bytes(128)), "georeference"),
+        ("TIFF", tiff_block(34377, PATH), "clipping paths"),
+        ("JPEG", (b"\xed", b"Photoshop 3.0\0" + PATH), "clipping paths"),
+        ("JPEG", (b"\xe1", b"http://ns.adobe.com/xmp/extension/\0"), "the extended part of XMP"),
+        ("PNG", (b"gAMA", (100_000).to_bytes(4, "big")), "the gamma of grey"),
+        ("PNG", (b"gAMA", (45_455).to_bytes(4, "big")), None),
+        ("PNG", (b"cHRM", bytes(32)), None),
+        ("AVIF", (b"subsampling", b"420"), None),
+        ("JPEG 2000", (b"codestream", b""), None),
+    ],
+)
+def test_what_only_the_source_is_written_with_is_said(format_name, block, label):
+    grey = Image(RED.pixels[:, :, :1], metadata=Metadata(format_name, blocks=(block,)))
+    expected = (f"left out on the way from {format_name} to WebP: {label}",) if label else ()
+    assert lost(grey, "WebP") == expected
+    assert lost(replace(grey, metadata=replace(grey.metadata, blocks=())), "WebP") == ()
+
+
+def test_exif_that_becomes_tags_says_what_moves_and_what_stays_behind():
+    exif = PillowImage.Exif()
+    exif[271], exif[0xC4A5], exif[0x8769] = "maker", b"PrintIM\0", {0x927C: b"MAKER NOTE" * 5}
+    image = Image(RED.pixels, metadata=Metadata("JPEG", exif=exif.tobytes()[6:]))
+    moved = (
+        "tags left out, unknown or no longer right: 50341",
+        "the camera's maker notes move, offsets in them may no longer be right",
+    )
+    assert lost(image, "TIFF") == moved
+    assert lost(image, "PNG") == lost(image, "JPEG") == ()
+    again = decode_image(encode_image(image, "TIFF"), "x.tif")
+    assert again.metadata.notes == moved[1:]
+    assert lost(again, "TIFF") == ()  # reading has said it
+
+
+def test_floats_that_become_whole_numbers_say_so():
+    low = np.linspace(-500, 3000, 64, dtype=np.float32).reshape(8, 8, 1)
+    outside = Image(low, scale=(-400.0, 2900.0))
+    note = "numbers from -400 to 2900 become whole numbers"
+    assert lost(outside, "TIFF", Wishes(bits=16)) == (f"{note}, those outside are clipped",)
+    within = Image(np.clip(low, -400, 2900), scale=(-400.0, 2900.0))
+    assert lost(within, "TIFF", Wishes(bits=8)) == (note,)
+    assert lost(outside, "TIFF", Wishes(bits=32)) == ()
+    assert lost(Image(low / 10_000 + 0.1), "TIFF", Wishes(bits=16)) == ()
+    pages = replace(Image(RED.pixels), further=(outside,))
+    assert lost(pages, "TIFF", Wishes(bits=16)) == (f"{note}, those outside are clipped",)

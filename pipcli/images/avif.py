@@ -14,7 +14,7 @@ import numpy as np
 
 from pipcli.errors import ImageError
 from pipcli.images.boxes import box, boxes, full_box
-from pipcli.images.colour import profile_of_codes
+from pipcli.images.colour import profile_of_codes, refuse_high_range
 from pipcli.images.exif import EXIF_PREFIX, turn_upright, upright_exif, upright_xmp
 from pipcli.images.image import Array, Image, Metadata
 from pipcli.images.limits import check_size
@@ -114,7 +114,8 @@ def read_avif(data: bytes, max_pixels: int) -> Image:
             exif=upright_exif(exif) if exif else None,
             xmp=upright_xmp(xmp) if xmp else None,
             blocks=((b"subsampling", b"420"),) if subsampled else (),
-            lossless=lossless and not subsampled,
+            # Whether a grey one was, it does not tell: no loss is added then.
+            lossless=grey or (lossless and not subsampled),
             notes=("the gain map in the file is left out",) if further else (),
             depth=bits if bits > 8 else None,
         ),
@@ -137,16 +138,19 @@ def encode_avif(image: Image) -> bytes:
             f"AVIF holds at most {_LONGEST_SIDE} pixels a side, not {image.width}×{image.height}"
         )
     bits = 8 if image.pixels.dtype == np.uint8 else 10 if metadata.depth == 10 else 12
+    level = (metadata.quality or QUALITY) if metadata.lossy else 100
     planes = image.pixels
+    if image.channels == 1 and level < 100:
+        # What comes as one plane the codec writes without loss, whatever the level.
+        planes = np.repeat(planes, 3, axis=2)
     if image.alpha is not None:
         planes = np.concatenate([planes, image.alpha[:, :, None]], axis=2)
-    lossless = not metadata.lossy
     subsampled = metadata.format == "AVIF" and (b"subsampling", b"420") in metadata.blocks
     samples = np.ascontiguousarray(narrowed(planes, bits))
     encoded = bytes(
         imagecodecs.avif_encode(
             samples[:, :, 0] if samples.shape[2] == 1 else samples,
-            level=100 if lossless else metadata.quality or QUALITY,
+            level=level,
             speed=_SPEED,
             bitspersample=bits,
             pixelformat="400" if image.channels == 1 else "420" if subsampled else "444",
@@ -284,11 +288,13 @@ def _colours(contents: _Contents) -> tuple[bytes | None, bool]:
             codes = struct.unpack_from(">3H", content, 4)
     if codes is None:
         return icc, False
-    if icc is None:
-        try:
+    try:
+        if icc is None:
             icc = profile_of_codes(codes[0], codes[1])
-        except ImageError as error:
-            raise ImageError(f"is an AVIF that {error}") from error
+        else:
+            refuse_high_range(codes[1])
+    except ImageError as error:
+        raise ImageError(f"is an AVIF that {error}") from error
     return icc, codes[2] == _IDENTITY
 
 

@@ -11,12 +11,12 @@ import struct
 import numpy as np
 
 from pipcli.errors import ImageError
-from pipcli.images.image import Image, Metadata, plausible_dpi
+from pipcli.images.image import METRES_AN_INCH, Image, Metadata, plausible_dpi
 from pipcli.images.limits import check_size
+from pipcli.images.samples import depth_note
 
 SIGNATURE = b"BM"
 
-_INCH = 0.0254
 _BIT_FIELDS = 3
 _SMALLEST_HEADER = 26
 _FILE_HEADER = 14
@@ -45,7 +45,7 @@ def read_bmp(data: bytes, max_pixels: int) -> Image:
     try:
         with BmpImagePlugin.BmpImageFile(io.BytesIO(data)) as picture:
             check_size(picture.width, picture.height, max_pixels)
-            palette = picture.mode == "P"
+            palette, bilevel = picture.mode == "P", picture.mode == "1"
             planes = np.asarray(picture.convert(_MODES.get(picture.mode, picture.mode)))
             dpi = plausible_dpi(*picture.info.get("dpi", (0, 0)))
         icc, linked = _profile(data)
@@ -54,6 +54,8 @@ def read_bmp(data: bytes, max_pixels: int) -> Image:
     except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError) as error:
         raise ImageError(f"damaged BMP: {error}") from error
     notes: tuple[str, ...] = ("palette image read as RGB",) if palette else ()
+    if bilevel:
+        notes += (depth_note(1),)
     if linked:
         notes += ("a colour profile in another file is not looked for",)
     has_alpha = planes.ndim == 3 and planes.shape[2] == 4
@@ -104,7 +106,7 @@ def encode_bmp(image: Image) -> bytes:
     start = _FILE_HEADER + size + len(palette)
     if start + len(rows) + len(icc) > _LARGEST:
         raise ImageError("BMP holds no more than 4 GiB")
-    x, y = (round(value / _INCH) for value in image.metadata.dpi or (0.0, 0.0))
+    x, y = (round(value / METRES_AN_INCH) for value in image.metadata.dpi or (0.0, 0.0))
     compression = 0 if image.alpha is None else _BIT_FIELDS
     header = struct.pack("<IiiHH", size, image.width, image.height, 1, 8 * planes.shape[2])
     header += struct.pack("<IIiiII", compression, len(rows), x, y, len(palette) // 4, 0)

@@ -221,6 +221,9 @@ def _colours(icc: bytes, channels: int) -> Colours | None:
         name = kind.decode("ascii", "replace").strip()
         raise ValueError(f"it is a profile of {name} colours")
     tags = _tags(icc)
+    codes = tags.get(b"cicp", b"")  # 9.2.17: what the profile says, in code points
+    if len(codes) >= 12:
+        refuse_high_range(codes[9])
     colours: Colours
     try:
         if kind == b"GRAY":
@@ -250,6 +253,18 @@ def _colours(icc: bytes, channels: int) -> Colours | None:
     return None if np.abs(there - grid).max() < _NEAR else colours
 
 
+def refuse_high_range(transfer: int) -> None:
+    """Refuse what is shown by a transfer function of ITU-T H.273 for high dynamic range.
+
+    A profile beside it does not change that: it is what programs that know no such light fall back on.
+
+    Raises:
+        ImageError: it is one of these.
+    """
+    if transfer in _HDR:
+        raise ImageError(f"is of high dynamic range ({_HDR[transfer]}), which is not supported")
+
+
 def profile_of_codes(primaries: int, transfer: int) -> bytes | None:
     """An ICC profile of colours that are given by the code points of ITU-T H.273; None for those of sRGB.
 
@@ -258,8 +273,7 @@ def profile_of_codes(primaries: int, transfer: int) -> bytes | None:
     Raises:
         ImageError: the colours are of high dynamic range, or not known.
     """
-    if transfer in _HDR:
-        raise ImageError(f"is of high dynamic range ({_HDR[transfer]}), which is not supported")
+    refuse_high_range(transfer)
     if primaries not in _PRIMARIES or transfer not in _GAMMAS:
         raise ImageError(f"has colours of an unknown kind ({primaries}, {transfer})")
     places, gamma = _PRIMARIES[primaries], _GAMMAS[transfer]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipcli.images.dicom_compression import Loss
 from pipcli.images.dicom_windows import Window
 from pipcli.images.image import Array
 
@@ -107,6 +108,7 @@ class DicomImage:
         padding: lowest and highest stored value that mean "no pixel here"; None where the file names none.
         modality: CT, CR, DX or MR. Values of CT are Hounsfield units.
         notes: what the user should know, a phrase each.
+        loss: what the file's compression lost, or None. Of earlier ones the dataset tells.
 
     Raises:
         ValueError: the numbers of frames differ.
@@ -120,6 +122,7 @@ class DicomImage:
     padding: tuple[int, int] | None = None
     modality: str = "CT"
     notes: tuple[str, ...] = ()
+    loss: Loss | None = None
 
     def __post_init__(self) -> None:
         if self.stored.ndim != 3 or self.stored.dtype.kind not in "iu":

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipcli.errors import ImageError
 from pipcli.images.dicom import DicomImage, LeftAlone, Scale, is_dicom
+from pipcli.images.dicom_compression import Loss, bits_of, loss_of
 from pipcli.images.dicom_windows import Window, linear_window
 from pipcli.images.image import Array
 from pipcli.images.limits import MAX_PIXELS, check_size
@@ -160,10 +161,10 @@ def _read(
 
     frames = _check_header(header, sop_class, max_pixels)
     scales = tuple(_scale(header, frame, sop_class) for frame in range(frames))
-    padding = _padding(header)
+    padding = tuple(padding_values(header).values())
     file.seek(0)
     dataset = dcmread(file, force=True)
-    stored = _decode(dataset, frames)
+    stored, loss = _decode(dataset, frames)
     del dataset.PixelData
     return DicomImage(
         dataset=dataset,
@@ -171,8 +172,9 @@ def _read(
         bits=_number(header, "BitsStored"),
         scales=scales,
         windows=tuple(_window(header, frame) for frame in range(frames)),
-        padding=padding,
+        padding=(min(padding), max(padding)) if padding else None,
         modality=_OTHER_MODALITIES.get(sop_class, "CT"),
+        loss=loss,
     )
 
 
@@ -334,9 +336,13 @@ def _window(header: Dataset, frame: int) -> Window | None:
         return None
 
 
-def _padding(header: Dataset) -> tuple[int, int] | None:
-    """Lowest and highest padding value as the pixel's own type reads them."""
-    ends = []
+def padding_values(header: Dataset) -> dict[str, int]:
+    """Keyword → value of what is padding, one end or both, as the pixel's own type reads it.
+
+    Raises:
+        ImageError: an element holds something else than one whole number.
+    """
+    ends: dict[str, int] = {}
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         if keyword not in header:
             break
@@ -348,8 +354,8 @@ def _padding(header: Dataset) -> tuple[int, int] | None:
             value = int.from_bytes(value, "little" if header.original_encoding[1] else "big")
         if not isinstance(value, int):
             raise ImageError(f"{keyword} is not one whole number")
-        ends.append(_as_stored(value, header))
-    return (min(ends), max(ends)) if ends else None
+        ends[keyword] = _as_stored(value, header)
+    return ends
 
 
 def _as_stored(value: int, header: Dataset) -> int:
@@ -366,8 +372,8 @@ def _as_stored(value: int, header: Dataset) -> int:
 # Pixels.
 
 
-def _decode(dataset: FileDataset, frames: int) -> Array:
-    """N×H×W in the stored type."""
+def _decode(dataset: FileDataset, frames: int) -> tuple[Array, Loss | None]:
+    """N×H×W in the stored type, and what their compression lost."""
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import UID
 
@@ -378,41 +384,56 @@ def _decode(dataset: FileDataset, frames: int) -> Array:
     shape = frames, _number(dataset, "Rows"), _number(dataset, "Columns")
     allocated = _number(dataset, "BitsAllocated")
     dtype = np.dtype(f"{'iu'[1 - _number(dataset, 'PixelRepresentation')]}{allocated // 8}")
+    expected = int(np.prod(shape)) * dtype.itemsize
     data = dataset.PixelData
+    loss = None
     if syntax in _RAW:
-        expected = int(np.prod(shape)) * dtype.itemsize
         if dataset["PixelData"].is_undefined_length:
             raise ImageError("has raw pixel data of undefined length")
         if not isinstance(data, bytes) or not expected <= len(data) <= expected + expected % 2:
             raise ImageError(f"has {len(data)} bytes of pixel data where its header asks for {expected}")
-        order = "<" if dataset.original_encoding[1] else ">"
-        words = np.frombuffer(data, f"{order}u{dtype.itemsize}", expected // dtype.itemsize)
-        _check_unused_bits(words, _number(dataset, "BitsStored"), dtype.kind == "i")
     else:
-        _check_frames(data, frames, syntax)
+        found = _compressed_frames(data, frames, syntax)
+        if syntax in _WITH_END_MARK and any((bits_of(frame) or 0) > allocated for frame in found):
+            raise ImageError(f"has compressed pixels of more than the {allocated} bits that its header names")
+        loss = loss_of(syntax, found, expected)
     try:
-        # Another plugin for RLE panics on damaged data, which is no Exception.
+        # Another plugin for RLE panics on damaged data, which is no Exception. Bits above BitsStored, which
+        # pydicom and GDCM would drop unseen, are wanted.
         plugin = "pydicom" if syntax == _RLE else ""
-        stored = np.asarray(pixel_array(dataset, raw=True, decoding_plugin=plugin)).reshape(shape)
+        decoded = pixel_array(dataset, raw=True, decoding_plugin=plugin, bits_stored=allocated)
+        stored = np.asarray(decoded).reshape(shape)
     except MemoryError:
         raise
     except Exception:
         raise ImageError(f"has pixel data that cannot be decoded{_syntax_name(syntax)}") from None
-    return stored.astype(dtype, copy=not stored.flags.owndata)
+    stored = stored.astype(dtype, copy=not stored.flags.owndata)
+    return _within_bits(stored, _number(dataset, "BitsStored")), loss
 
 
-def _check_unused_bits(words: Array, bits: int, signed: bool) -> None:
-    """Refuse pixels with more than a sign above BitsStored: an overlay, or padding that does not fit."""
-    unused = words >> bits
-    allowed = unused == 0
-    if signed:
-        allowed |= unused == np.iinfo(words.dtype).max >> bits
-    if not allowed.all():
+def _within_bits(stored: Array, bits: int) -> Array:
+    """Pixels as BitsStored has them: what is above it is the sign, or nothing in all of them.
+
+    Raises:
+        ImageError: there is something else, an overlay or a value that does not fit: by its lower bits alone
+            padding would become bone, and metal air.
+    """
+    unused = 8 * stored.itemsize - bits
+    if (stored << unused >> unused == stored).all():
+        return stored
+    words = stored.view(f"u{stored.itemsize}")
+    if stored.dtype.kind == "u" or (words >> bits).any():
         raise ImageError(f"has pixels that need more than the {bits} bits that its header names")
+    signed: Array = stored << unused >> unused
+    return signed
 
 
-def _check_frames(data: bytes, frames: int, syntax: str) -> None:
-    """Refuse compressed frames that are missing or end early: decoders fill what is missing with grey."""
+def _compressed_frames(data: bytes, frames: int, syntax: str) -> list[bytes]:
+    """The frames as they are stored.
+
+    Raises:
+        ImageError: some are missing or end early: decoders fill what is missing with grey.
+    """
     from pydicom.encaps import generate_frames
 
     try:
@@ -425,6 +446,7 @@ def _check_frames(data: bytes, frames: int, syntax: str) -> None:
         frame.rstrip(b"\x00\xff").endswith(_END_MARK[1:]) and _END_MARK in frame[-16:] for frame in found
     ):
         raise ImageError("has compressed pixel data that is cut short")
+    return found
 
 
 # Values of elements, whatever the file holds there.

@@ -18,7 +18,8 @@ import numpy as np
 from pipcli import __version__
 from pipcli.errors import ImageError
 from pipcli.images.dicom import DicomImage
-from pipcli.images.dicom_reading import quiet_pydicom
+from pipcli.images.dicom_compression import Loss
+from pipcli.images.dicom_reading import padding_values, quiet_pydicom
 from pipcli.images.image import Array
 
 if TYPE_CHECKING:
@@ -89,16 +90,17 @@ class Derivation:
         return f"{self.model_sha256}, window {self.window}, strength {self.strength:g}{sigma}"
 
     def describe(self, image: DicomImage, windows: Sequence[str]) -> str:
-        """DerivationDescription: tool, version, model, window, strength."""
+        """DerivationDescription: tool, version, model, window, strength; ASCII, which any file holds."""
         unit = " HU" if image.modality == "CT" else ""
         ranges = list(dict.fromkeys(windows))
         span = ranges[0] + unit if len(ranges) == 1 else f"{ranges[0]}{unit} and {len(ranges) - 1} more"
         asked = "" if self.window == ranges[0] else f" ({self.window})"
         sigma = "" if self.sigma is None else f", stated noise {self.sigma:g}{unit}"
-        return (
+        text = (
             f"Noise removed by pipcli {__version__}, model {self.model} sha256 {self.model_sha256}, "
             f"window {span}{asked}, strength {self.strength:g}{sigma}; outside the window unchanged"
         )
+        return text.encode("ascii", "replace").decode()
 
 
 def derived_uid(*parts: str) -> str:
@@ -164,7 +166,9 @@ def _encode(image: DicomImage, stored: Array, windows: Sequence[str], derivation
     number = _series_number(source) + _SERIES_STEP
     dataset.SeriesNumber = number if number <= _LARGEST_SERIES_NUMBER else None
     text = derivation.describe(image, windows)
-    if "SharedFunctionalGroupsSequence" in dataset:
+    _sign_padding(dataset, source)
+    _state_loss(dataset, image.loss)
+    if "SharedFunctionalGroupsSequence" in dataset or "PerFrameFunctionalGroupsSequence" in dataset:
         _describe_enhanced(dataset, source, sop_class, text)
     else:
         _describe_classic(dataset, source, sop_class, text, image.modality)
@@ -184,6 +188,26 @@ def _encode(image: DicomImage, stored: Array, windows: Sequence[str], derivation
     return out.getvalue()
 
 
+def _sign_padding(dataset: Dataset, source: Dataset) -> None:
+    """Padding as numbers of the pixels' kind: other readers compare 63536 with pixels of -2000."""
+    for keyword, value in padding_values(source).items():
+        dataset.add_new(keyword, "SS" if source.PixelRepresentation else "US", value)
+
+
+def _state_loss(dataset: Dataset, loss: Loss | None) -> None:
+    """State what the source's compression lost; what the source itself states of it stays."""
+    if loss is None:
+        return
+    dataset.LossyImageCompression = "01"
+    method, ratio = "LossyImageCompressionMethod", "LossyImageCompressionRatio"
+    ratios = dataset[ratio].VM if ratio in dataset else 0
+    # Of several steps, method and ratio are listed in one order.
+    if not dataset.get(method) and ratios <= 1:
+        setattr(dataset, method, loss.method)
+        if not ratios:
+            setattr(dataset, ratio, f"{loss.ratio:.4g}")
+
+
 def _describe_classic(dataset: Dataset, source: Dataset, sop_class: str, text: str, modality: str) -> None:
     kind = [str(value) for value in _several(dataset.get("ImageType"))]
     flavour = kind[2:3] if any(kind[2:3]) or modality != "CT" else ["AXIAL"]
@@ -197,7 +221,7 @@ def _describe_classic(dataset: Dataset, source: Dataset, sop_class: str, text: s
 def _describe_enhanced(dataset: Dataset, source: Dataset, sop_class: str, text: str) -> None:
     from pydicom.dataset import Dataset
 
-    shared = dataset.SharedFunctionalGroupsSequence
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
     # The second value of an enhanced image's type is PRIMARY whatever was computed (PS3.3, C.8.16.1.2).
     dataset.ImageType = ["DERIVED", *_several(dataset.get("ImageType"))[1:]]
@@ -205,9 +229,13 @@ def _describe_enhanced(dataset: Dataset, source: Dataset, sop_class: str, text: 
         for item in group.get("CTImageFrameTypeSequence") or []:
             item.FrameType = ["DERIVED", *_several(item.get("FrameType"))[1:]]
 
-    # A functional group stands in one of the two places.
-    own = [group for group in frames if "DerivationImageSequence" in group]
-    for group in own or shared[:1]:
+    if dataset.get("ContentQualification") != "SERVICE":
+        # PRODUCT would claim that all it was made with is approved.
+        dataset.ContentQualification = "RESEARCH"
+
+    # A functional group stands in one of the two places, for every frame.
+    own = any("DerivationImageSequence" in group for group in frames)
+    for group in frames if own or not shared else shared[:1]:
         derivation = Dataset()
         derivation.DerivationDescription = text
         derivation.DerivationCodeSequence = [_code(*_SMOOTHING)]

@@ -86,7 +86,7 @@ def identity_of(path: str | os.PathLike[str]) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether it is, or leads to, a folder; a link to itself leads nowhere."""
     try:
         return entry.is_dir()
@@ -118,7 +118,7 @@ class _Walk:
                 opened.pop()
                 continue
             relative = folder / entry.name
-            if _is_folder(entry):
+            if is_folder(entry):
                 identity = identity_of(self.root / relative)
                 if identity in self.excluded:
                     continue

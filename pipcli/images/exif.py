@@ -31,6 +31,9 @@ _XMP_SIDES = (
 )
 _XMP_FILMS = (rb"\w+:MotionPhoto", rb"\w+:MicroVideo")
 """1 where there is a film; the namespace is GCamera or Camera."""
+_XMP_GAIN_MAP = re.compile(rb"""\s+hdrgm:\w+\s*=\s*(?:"[^"]*"|'[^']*')|\s*<hdrgm:(\w+)>[^<]*</hdrgm:\1>""")
+_XMP_ITEM = re.compile(rb"<rdf:li\b.*?</rdf:li>\s*", re.DOTALL)
+_XMP_FURTHER = re.compile(rb"""\bSemantic\s*(?:=\s*["']|>)(?:GainMap|MotionPhoto)["'<]""")
 
 
 class _Entry(NamedTuple):
@@ -108,10 +111,20 @@ def upright_xmp(xmp: bytes, orientation: int = 1) -> bytes:
 
 
 def still_xmp(xmp: bytes) -> bytes:
-    """The XMP packet, no more saying that a film lies behind the picture, as motion photos have one."""
+    """The XMP packet, no more saying that a film or a gain map lies behind the picture.
+
+    Motion photos have the one, Ultra HDR the other; both also list what lies behind as items of a directory.
+    """
     for name in _XMP_FILMS:
         xmp = _xmp_number(name).sub(rb"\g<1>0\g<3>", xmp)
-    return xmp
+    if has_gain_map(xmp):
+        xmp = _XMP_GAIN_MAP.sub(b"", xmp)
+    return _XMP_ITEM.sub(lambda item: b"" if _XMP_FURTHER.search(item[0]) else item[0], xmp)
+
+
+def has_gain_map(xmp: bytes) -> bool:
+    """Whether the XMP packet says that a gain map lies behind the picture, as Ultra HDR has one."""
+    return _XMP_GAIN_MAP.search(xmp) is not None
 
 
 def _xmp_number(name: bytes) -> re.Pattern[bytes]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
+from pipcli.images.image import CENTIMETRES_AN_INCH
+
 EXIF_FOLDER, GPS_FOLDER, INTEROPERABILITY_FOLDER = 34665, 34853, 40965
 MAKER_NOTE = 37500
 
@@ -54,6 +56,11 @@ class Folder:
     order: str
     tags: tuple[Tag, ...] = ()
     inner: tuple[tuple[int, Folder], ...] = ()
+
+    @property
+    def has_maker_note(self) -> bool:
+        """Whether a folder inside holds what only the maker of a camera knows."""
+        return any(tag.code == MAKER_NOTE for _, inner in self.inner for tag in inner.tags)
 
     def only(self, codes: frozenset[int]) -> Folder:
         """This folder with no other tags of its own than these; inner folders stay."""
@@ -107,7 +114,7 @@ def resolution_of(exif: bytes) -> tuple[float, float] | None:
         for tag in folder.tags
         if (tag.code, tag.kind, tag.count) in ((_ACROSS, 5, 1), (_DOWN, 5, 1), (_UNIT, 3, 1))
     }
-    inches = {2: 1.0, 3: 2.54}.get(int(found.get(_UNIT, (2,))[0]))
+    inches = {2: 1.0, 3: CENTIMETRES_AN_INCH}.get(int(found.get(_UNIT, (2,))[0]))
     if inches is None or not (found.keys() >= {_ACROSS, _DOWN} and found[_ACROSS][1] and found[_DOWN][1]):
         return None
     return found[_ACROSS][0] / found[_ACROSS][1] * inches, found[_DOWN][0] / found[_DOWN][1] * inches

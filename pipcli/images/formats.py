@@ -24,8 +24,9 @@ class Format:
         encode: image → whole file, of an image that fits depths, alpha and pages; raises ImageError where the
             format cannot hold it for another reason.
         depths: bits a channel that it holds, 32 for floats; more are written as the last.
-        holds: which of EXIF, XMP and IPTC find a place in it.
-        largest: bytes that each of these may have; None for as many as there are.
+        holds: what finds a place in it of EXIF, XMP, IPTC, a resolution and pixels that are not square, by
+            the names of `Metadata`.
+        largest: bytes that each document of these may have; None for as many as there are.
         sixteen: bits as which 16 are written, unless the source had fewer.
         alpha: whether it holds transparency.
         pages: whether it is written with several pages.
@@ -60,14 +61,22 @@ def _starts_with(*starts: bytes) -> Callable[[bytes], bool]:
 
 
 FORMATS = (
-    Format("PNG", (".png",), _starts_with(png.SIGNATURE), png.read_png, png.encode_png, (8, 16)),
+    Format(
+        "PNG",
+        (".png",),
+        _starts_with(png.SIGNATURE),
+        png.read_png,
+        png.encode_png,
+        (8, 16),
+        holds=("exif", "xmp", "dpi", "aspect"),
+    ),
     Format(
         "JPEG",
         (".jpg", ".jpeg", ".jpe", ".jfif"),
         _starts_with(jpeg.SIGNATURE),
         jpeg.read_jpeg,
         jpeg.encode_jpeg,
-        holds=("exif", "xmp", "iptc"),
+        holds=("exif", "xmp", "iptc", "dpi", "aspect"),
         largest=jpeg.LARGEST_METADATA,
         alpha=False,
     ),
@@ -78,11 +87,11 @@ FORMATS = (
         tiff.read_tiff,
         tiff.encode_tiff,
         (8, 16, 32),
-        holds=("exif", "xmp", "iptc"),
+        holds=("exif", "xmp", "iptc", "dpi", "aspect"),
         pages=True,
     ),
     Format("WebP", (".webp",), webp.is_webp, webp.read_webp, webp.encode_webp),
-    Format("BMP", (".bmp",), _starts_with(bmp.SIGNATURE), bmp.read_bmp, bmp.encode_bmp, holds=()),
+    Format("BMP", (".bmp",), _starts_with(bmp.SIGNATURE), bmp.read_bmp, bmp.encode_bmp, holds=("dpi",)),
     Format(
         "AVIF", (".avif",), avif.is_avif, avif.read_avif, avif.encode_avif, (8, 16), sixteen=12, codec="AVIF"
     ),
@@ -93,6 +102,7 @@ FORMATS = (
         jpeg2000.read_jpeg2000,
         jpeg2000.encode_jpeg2000,
         (8, 16),
+        holds=("exif", "xmp", "dpi"),
         codec="JPEG2K",
     ),
     Format(

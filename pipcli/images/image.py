@@ -30,6 +30,7 @@ _BLOCK = 8
 _MOST_BLOCKS = 40_000
 """Squares of pixels, and how many of them, from which the colours of an image are told."""
 
+METRES_AN_INCH, CENTIMETRES_AN_INCH = 0.0254, 2.54
 _HIGHEST_DPI = 65535.0
 """What a JPEG can state; no device comes near."""
 
@@ -37,6 +38,11 @@ _HIGHEST_DPI = 65535.0
 def plausible_dpi(x: float, y: float) -> tuple[float, float] | None:
     """A file's resolution, pixels an inch, where formats can state it; None for zero and nonsense."""
     return (x, y) if 0 < x <= _HIGHEST_DPI and 0 < y <= _HIGHEST_DPI else None
+
+
+def stated_aspect(x: int, y: int) -> tuple[int, int] | None:
+    """What `Metadata.aspect` is of a density without unit; None for square pixels, zero and nonsense."""
+    return (x, y) if x != y and plausible_dpi(x, y) else None
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,10 @@ class TiffCoding:
             as ImageJ does it), 2 inch, 3 centimetre; 4 millimetre and 5 micrometre in DNG.
         nodata: the value that means that there are no data (GeoTIFF): of floats a np.float64, which may be
             no number or more than pixels of 32 bits hold, else in the type in which the pixels were read.
+        used_bits: of the 16 in which samples were stored, those in use, by its MaxSampleValue; 8 to 15, or
+            None for all. Pixels are held in all 16 (`samples.widened`).
+        orientation: 1 to 8 as of EXIF, which pixels still need to be upright. It is 1, they are upright, but
+            where a georeference counts rows and columns as they are stored.
     """
 
     compression: int = 8
@@ -98,6 +108,8 @@ class TiffCoding:
     resolution: Resolution | None = None
     resolution_unit: int = 1
     nodata: Number | None = None
+    used_bits: int | None = None
+    orientation: int = 1
 
     def __post_init__(self) -> None:
         if self.float_bits not in (16, 32, 64):
@@ -108,6 +120,10 @@ class TiffCoding:
             raise ValueError(f"resolution is by unit {self.resolution_unit}: it must be from 1 to 5")
         if self.nodata is not None and self.nodata.dtype.name not in ("uint8", "uint16", "float64"):
             raise ValueError(f"nodata is {self.nodata.dtype}: it must be uint8, uint16 or float64")
+        if self.used_bits is not None and not 8 <= self.used_bits < 16:
+            raise ValueError(f"{self.used_bits} of 16 bits are used: it must be from 8 to 15")
+        if not 1 <= self.orientation <= 8:
+            raise ValueError(f"orientation is {self.orientation}: it must be from 1 to 8")
         if self.tile is not None and any(side < 16 or side % 16 for side in self.tile):
             raise ValueError(f"tiles of {self.tile}: their sides must be multiples of 16")
         if not 1 <= self.quality <= 100:
@@ -118,12 +134,16 @@ class TiffCoding:
 class Metadata:
     """What a file holds beside its pixels. It says nothing that contradicts upright pixels.
 
+    Where pixels are not upright (`TiffCoding.orientation`), all is said of them as they are stored.
+
     Args:
         format: name of the file format it was read from, such as "PNG" (see ``formats.FORMATS``).
         icc: ICC profile of the pixels.
         exif: EXIF as a TIFF structure (without the "Exif" prefix of JPEG), its orientation 1.
         xmp: XMP packet, its orientation 1.
         dpi: pixels an inch, horizontal and vertical, above 0 and up to 65535.
+        aspect: pixels a length of no unit, horizontal and vertical, whole and in the same limits; None where
+            pixels are square, or `dpi` tells.
         blocks: (kind, payload) of what only the same format can hold, such as PNG's text chunks; written
             back verbatim to that format and to no other.
         jpeg: how the source was compressed; None where it was no JPEG.
@@ -148,10 +168,15 @@ class Metadata:
     tiff: TiffCoding | None = None
     depth: int | None = None
     quality: int | None = None
+    aspect: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.dpi is not None and plausible_dpi(*self.dpi) is None:
             raise ValueError(f"resolution is {self.dpi}: it must be above 0 and at most {_HIGHEST_DPI:g} dpi")
+        if self.aspect is not None and stated_aspect(*self.aspect) is None:
+            raise ValueError(
+                f"pixels are {self.aspect} a length: it must be two numbers, 1 to {_HIGHEST_DPI:g}"
+            )
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise ValueError(f"quality is {self.quality}: it must be from 1 to 100")
 
@@ -163,7 +188,7 @@ class Metadata:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """One picture, upright, in the type in which its file stores it.
+    """One picture, upright (but see `TiffCoding.orientation`), in the type in which its file stores it.
 
     Args:
         pixels: H×W×C, C = 1 (grey) or 3 (RGB); uint8 (0 to 255), uint16 (0 to 65535) or float32.

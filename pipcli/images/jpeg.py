@@ -21,13 +21,22 @@ from pipcli.errors import ImageError
 from pipcli.images.exif import (
     EXIF_PREFIX,
     exif_orientation,
+    has_gain_map,
     still_xmp,
     turn_upright,
     upright_exif,
     xmp_of_turned,
 )
 from pipcli.images.folders import Folder, read_exif
-from pipcli.images.image import Array, Image, JpegCoding, Metadata, plausible_dpi
+from pipcli.images.image import (
+    CENTIMETRES_AN_INCH,
+    Array,
+    Image,
+    JpegCoding,
+    Metadata,
+    plausible_dpi,
+    stated_aspect,
+)
 from pipcli.images.inks import INKS_NOTE, srgb_of_inks
 from pipcli.images.limits import check_size
 from pipcli.images.photoshop import iptc_of, resources_of, without_thumbnails
@@ -54,7 +63,8 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
 _PICTURES = b"MPF\0"
-_PHOTOSHOP = b"Photoshop 3.0\0"
+PHOTOSHOP_SEGMENT = b"Photoshop 3.0\0"
+"""What stands before image resources."""
 _ENTRIES, _ENTRY = 0xB002, 16
 """Tag of the list of pictures, and bytes of an entry (CIPA DC-007)."""
 _VIEWS = frozenset({0x020001, 0x020002, 0x020003})
@@ -62,6 +72,10 @@ _VIEWS = frozenset({0x020001, 0x020002, 0x020003})
 _UNDEFINED = 0
 _GAIN_MAPS = (b"hdrgm", b"HDRGainMap")
 _FURTHER = "further pictures in the file (previews, gain map) are left out"
+_GAIN_MAP = "the gain map behind the picture is left out"
+_BEHIND = "data behind the picture, such as a motion photo's film, are left out"
+_DENSITY = 14
+"""Where the numbers of a density stand in a file that begins with JFIF's header."""
 _LARGEST_PAYLOAD = 65533
 _LONGEST_IDENTIFIER = 32
 LARGEST_METADATA = 65_000
@@ -229,6 +243,9 @@ def encode_jpeg(image: Image) -> bytes:
     after_jfif = 2
     if coded[2:4] == bytes([0xFF, _APP0]):
         after_jfif += 2 + int.from_bytes(coded[4:6], "big")
+        if image.metadata.aspect and not image.metadata.dpi:  # Pillow writes densities by the inch alone
+            density = struct.pack(">HH", *image.metadata.aspect)
+            coded = coded[:_DENSITY] + density + coded[_DENSITY + len(density) :]
     return coded[:after_jfif] + b"".join(_metadata_segments(image.metadata)) + coded[after_jfif:]
 
 
@@ -348,7 +365,7 @@ def _tables(payload: bytes) -> dict[int, tuple[int, ...]]:
 def _metadata(stream: _Stream) -> Metadata:
     """Everything beside the pixels, as stored."""
     exif = xmp = None
-    dpi = None
+    dpi = aspect = None
     profile: dict[int, bytes] = {}
     resources = b""
     blocks: list[tuple[bytes, bytes]] = []
@@ -358,18 +375,20 @@ def _metadata(stream: _Stream) -> Metadata:
         if marker == _APP0 and payload.startswith(b"JFIF\0") and len(payload) >= 12:
             unit, x, y = struct.unpack_from(">BHH", payload, 7)
             if unit in (1, 2):
-                inch = 1.0 if unit == 1 else 2.54
+                inch = 1.0 if unit == 1 else CENTIMETRES_AN_INCH
                 dpi = plausible_dpi(x * inch, y * inch)
+            elif unit == 0:
+                aspect = stated_aspect(x, y)
         elif marker == _APP1 and payload.startswith(EXIF_PREFIX[:5]) and exif is None:
             exif = payload[len(EXIF_PREFIX) :].removeprefix(EXIF_PREFIX)
         elif marker == _APP1 and payload.startswith(_XMP) and xmp is None:
-            xmp = still_xmp(payload[len(_XMP) :])
+            xmp = payload[len(_XMP) :]
         elif marker == _APP2 and payload.startswith(_ICC) and len(payload) > len(_ICC) + 2:
             profile[payload[len(_ICC)]] = payload[len(_ICC) + 2 :]
         elif marker == _APP2 and payload.startswith(_PICTURES):
             notes.append(_FURTHER)
-        elif marker == _APP13 and payload.startswith(_PHOTOSHOP):
-            resources += payload[len(_PHOTOSHOP) :]
+        elif marker == _APP13 and payload.startswith(PHOTOSHOP_SEGMENT):
+            resources += payload[len(PHOTOSHOP_SEGMENT) :]
         elif marker in (_APP13, _COMMENT) or (marker == _APP1 and payload.startswith(_LONG_XMP)):
             blocks.append((bytes([marker]), payload))
         elif marker not in (_APP0, _APP14):
@@ -377,23 +396,25 @@ def _metadata(stream: _Stream) -> Metadata:
     if unknown:
         notes.append(f"segments of unknown meaning are left out: {', '.join(dict.fromkeys(unknown))}")
     if stream.trailer and _FURTHER not in notes:
-        notes.append("data behind the picture, such as a motion photo's film, are left out")
+        gain_map = xmp is not None and has_gain_map(xmp)
+        notes.append(_GAIN_MAP if gain_map else _BEHIND)
     if resources:
         kept = without_thumbnails(resources)
-        size = _LARGEST_PAYLOAD - len(_PHOTOSHOP)
+        size = _LARGEST_PAYLOAD - len(PHOTOSHOP_SEGMENT)
         parts = [kept[start : start + size] for start in range(0, len(kept), size)]
-        blocks.extend((bytes([_APP13]), _PHOTOSHOP + part) for part in parts)
+        blocks.extend((bytes([_APP13]), PHOTOSHOP_SEGMENT + part) for part in parts)
     return Metadata(
         "JPEG",
         icc=b"".join(profile[number] for number in sorted(profile)) or None,
         exif=exif,
-        xmp=xmp,
+        xmp=still_xmp(xmp) if xmp else xmp,
         iptc=iptc_of(resources),
         dpi=dpi,
         blocks=tuple(blocks),
         jpeg=_coding(stream),
         lossless=False,
         notes=tuple(notes),
+        aspect=aspect,
     )
 
 
@@ -426,9 +447,9 @@ def _coding(stream: _Stream) -> JpegCoding | None:
 
 def _upright(metadata: Metadata, orientation: int) -> Metadata:
     """The metadata, saying no more that the pixels are to be turned."""
-    coding, dpi = metadata.jpeg, metadata.dpi
+    coding, dpi, aspect = metadata.jpeg, metadata.dpi, metadata.aspect
     if orientation >= 5:  # rows have become columns
-        dpi = (dpi[1], dpi[0]) if dpi else None
+        dpi, aspect = dpi and (dpi[1], dpi[0]), aspect and (aspect[1], aspect[0])
         if coding:
             turned = tuple(
                 tuple(table[8 * column + row] for row in range(8) for column in range(8))
@@ -442,6 +463,7 @@ def _upright(metadata: Metadata, orientation: int) -> Metadata:
         xmp=xmp_of_turned(metadata.xmp, orientation),
         dpi=dpi,
         jpeg=coding,
+        aspect=aspect,
     )
 
 
@@ -512,8 +534,8 @@ def _metadata_segments(metadata: Metadata) -> Iterator[bytes]:
     blocks = metadata.blocks if metadata.format == "JPEG" else ()
     for kind, payload in blocks:
         yield _segment(kind[0], payload)
-    if metadata.iptc and not any(payload.startswith(_PHOTOSHOP) for _, payload in blocks):
-        yield _segment(_APP13, _PHOTOSHOP + resources_of(metadata.iptc))
+    if metadata.iptc and not any(payload.startswith(PHOTOSHOP_SEGMENT) for _, payload in blocks):
+        yield _segment(_APP13, PHOTOSHOP_SEGMENT + resources_of(metadata.iptc))
 
 
 def _segment(marker: int, payload: bytes) -> bytes:

@@ -17,7 +17,7 @@ from pipcli.images.colour import SRGB_PRIMARIES, colours_of, profile_of
 from pipcli.images.exif import EXIF_PREFIX, upright_exif, upright_xmp
 from pipcli.images.floats import floats_note, scale_of
 from pipcli.images.image import Image, Metadata
-from pipcli.images.limits import check_size
+from pipcli.images.limits import LARGEST_TEXT, check_size
 from pipcli.images.samples import narrowed, widened
 
 SIGNATURES = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
@@ -25,7 +25,6 @@ SIGNATURES = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 QUALITY = 95
 """Of lossy files. JPEG XL does not record the quality that a file was written at."""
 
-_LARGEST_TEXT = 64 << 20
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _RGB, _GREY = 0, 1
 _CUSTOM = 2
@@ -215,7 +214,7 @@ def _unpacked(data: bytes) -> bytes:
     import imagecodecs
 
     try:
-        return bytes(imagecodecs.brotli_decode(data, out=_LARGEST_TEXT))
+        return bytes(imagecodecs.brotli_decode(data, out=LARGEST_TEXT))
     except (imagecodecs.BrotliError, ValueError, RuntimeError) as error:
         raise ImageError(f"damaged JPEG XL: its metadata: {error}") from error
 

@@ -7,6 +7,9 @@ from pipcli.errors import ImageError
 MAX_PIXELS = 500_000_000
 """Default limit: a file that decodes to more is taken for a decompression bomb."""
 
+LARGEST_TEXT = 64 << 20
+"""Bytes to which compressed metadata, such as a profile, may grow: real ones stay below a few MiB."""
+
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
     """Refuse an image without pixels, or with more than max_pixels.

@@ -10,6 +10,11 @@ _SIGNATURES = (_SIGNATURE, b"MeSa", b"AgHg", b"PHUT", b"DCSR")
 """Of other programs of Adobe's too, whose resources may stand before the record."""
 _IPTC = 0x0404
 _THUMBNAILS = (0x0409, 0x040C)
+_ELSEWHERE = (_IPTC, 0x0425, *_THUMBNAILS, 0x03ED, 0x040F, 0x0422, 0x0423, 0x0424)
+"""What a picture without its resources does not miss, or has in another place: IPTC and its checksum,
+thumbnails, resolution, profile, EXIF, XMP."""
+_PATHS = (*range(2000, 2998), 2999)
+"""Paths, and the name of the one that clips the picture."""
 
 
 def iptc_of(resources: bytes) -> bytes | None:
@@ -23,6 +28,14 @@ def iptc_of(resources: bytes) -> bytes | None:
 def resources_of(iptc: bytes) -> bytes:
     """Image resources that hold an IPTC record and nothing else."""
     return _resource(_SIGNATURE, _IPTC, b"\0\0", iptc)
+
+
+def missed_of(resources: bytes) -> str | None:
+    """What a user may miss of image resources that are not written; None for nothing."""
+    numbers = {number for _, number, _, _ in _resources(resources)}
+    if numbers.intersection(_PATHS):
+        return "clipping paths"
+    return "Photoshop's resources" if numbers.difference(_ELSEWHERE) else None
 
 
 def without_thumbnails(resources: bytes) -> bytes:

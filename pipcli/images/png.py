@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pipcli.errors import ImageError
-from pipcli.images.colour import SRGB_PRIMARIES, profile_of, profile_of_codes
+from pipcli.images.colour import SRGB_PRIMARIES, profile_of, profile_of_codes, refuse_high_range
 from pipcli.images.exif import EXIF_PREFIX, exif_orientation, turn_upright, upright_exif, xmp_of_turned
-from pipcli.images.image import Image, Metadata, plausible_dpi
-from pipcli.images.limits import check_size
+from pipcli.images.image import METRES_AN_INCH, Image, Metadata, plausible_dpi, stated_aspect
+from pipcli.images.limits import LARGEST_TEXT, check_size
+from pipcli.images.samples import depth_note
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -26,9 +27,8 @@ _COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
 """Kept verbatim. They say what the pixels' colours mean, which restoring does not change."""
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
-_INCH = 0.0254
-_LARGEST_TEXT = 64 << 20
-"""Bytes to which a compressed profile may grow: real ones stay below a few MiB."""
+_NOT_MISSED = frozenset({b"IDAT", b"IEND", b"PLTE", b"tRNS", b"hIST", b"iDOT", b"tIME"})
+"""Chunks that say how the pixels are stored, or when the file was last changed."""
 
 
 class _Header(NamedTuple):
@@ -126,8 +126,9 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _metadata(chunks: Iterator[tuple[bytes, bytes]], header: _Header) -> Metadata:
     """Everything beside the pixels, as stored; walks to the end of the file and so proves it whole."""
     icc = exif = xmp = None
-    dpi = None
+    dpi = aspect = None
     blocks: list[tuple[bytes, bytes]] = []
+    left_out: set[str] = set()
     for kind, payload in chunks:
         if kind == b"acTL":
             raise ImageError("is an animated PNG, which is not supported")
@@ -138,25 +139,41 @@ def _metadata(chunks: Iterator[tuple[bytes, bytes]], header: _Header) -> Metadat
         elif kind == b"pHYs" and len(payload) == 9:
             x, y, unit = struct.unpack(">IIB", payload)
             if unit == 1:
-                dpi = plausible_dpi(x * _INCH, y * _INCH)
+                dpi = plausible_dpi(x * METRES_AN_INCH, y * METRES_AN_INCH)
+            elif unit == 0:
+                aspect = stated_aspect(x, y)
         elif kind == b"iTXt" and payload.startswith(_XMP_KEYWORD + b"\0"):
             xmp = _international_text(payload)
         elif kind in _TEXT_CHUNKS or kind in _COLOUR_CHUNKS:
             blocks.append((kind, payload))
-    if icc is None and header.colour & _COLOURED:
-        icc = _profile(dict(blocks))
-    notes = ("palette image read as RGB",) if header.colour == _PALETTE else ()
-    return Metadata("PNG", icc=icc, exif=exif, xmp=xmp, dpi=dpi, blocks=tuple(blocks), notes=notes)
+        elif kind not in _NOT_MISSED:
+            left_out.add(kind.decode("ascii") if kind.isalpha() else kind.hex())
+    if header.colour & _COLOURED:
+        icc = _profile(dict(blocks), icc)
+    notes: tuple[str, ...] = ()
+    if header.colour == _PALETTE:
+        notes = ("palette image read as RGB",)
+    elif header.bits < 8:
+        notes = (depth_note(header.bits),)
+    if left_out:
+        notes += (f"chunks left out, unknown or no longer right: {', '.join(sorted(left_out))}",)
+    return Metadata(
+        "PNG", icc=icc, exif=exif, xmp=xmp, dpi=dpi, blocks=tuple(blocks), notes=notes, aspect=aspect
+    )
 
 
-def _profile(chunks: dict[bytes, bytes]) -> bytes | None:
-    """A profile of the colours that chunks give as numbers; None for those of sRGB, or nearly."""
+def _profile(chunks: dict[bytes, bytes], icc: bytes | None) -> bytes | None:
+    """The stored profile, or else one of the colours that chunks give as numbers; None for those of sRGB."""
     codes = chunks.get(b"cICP", b"")
     if len(codes) == 4:
         try:
-            return profile_of_codes(codes[0], codes[1])
+            if icc is None:
+                return profile_of_codes(codes[0], codes[1])
+            refuse_high_range(codes[1])
         except ImageError as error:
             raise ImageError(f"is a PNG that {error}") from error
+    if icc is not None:
+        return icc
     if b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4:
         return None
     (stored,) = struct.unpack(">I", chunks[b"gAMA"])
@@ -176,14 +193,15 @@ def _profile(chunks: dict[bytes, bytes]) -> bytes | None:
 
 def _upright(metadata: Metadata, orientation: int) -> Metadata:
     """The metadata, saying no more that the pixels are to be turned."""
-    dpi = metadata.dpi
-    if dpi and orientation >= 5:  # rows have become columns
-        dpi = (dpi[1], dpi[0])
+    dpi, aspect = metadata.dpi, metadata.aspect
+    if orientation >= 5:  # rows have become columns
+        dpi, aspect = dpi and (dpi[1], dpi[0]), aspect and (aspect[1], aspect[0])
     return replace(
         metadata,
         exif=upright_exif(metadata.exif) if metadata.exif else None,
         xmp=xmp_of_turned(metadata.xmp, orientation),
         dpi=dpi,
+        aspect=aspect,
     )
 
 
@@ -196,8 +214,10 @@ def _metadata_chunks(metadata: Metadata) -> Iterator[bytes]:
         if kind in _COLOUR_CHUNKS:
             yield _chunk(kind, payload)
     if metadata.dpi:
-        x, y = (round(value / _INCH) for value in metadata.dpi)
+        x, y = (round(value / METRES_AN_INCH) for value in metadata.dpi)
         yield _chunk(b"pHYs", struct.pack(">IIB", x, y, 1))
+    elif metadata.aspect:
+        yield _chunk(b"pHYs", struct.pack(">IIB", *metadata.aspect, 0))
     if metadata.exif:
         yield _chunk(b"eXIf", metadata.exif)
     if metadata.xmp:
@@ -224,7 +244,7 @@ def _inflate(data: bytes) -> bytes | None:
     """Decompressed data; None where it is damaged or grows beyond all reason."""
     inflater = zlib.decompressobj()
     try:
-        text = inflater.decompress(data, _LARGEST_TEXT)
+        text = inflater.decompress(data, LARGEST_TEXT)
     except zlib.error:
         return None
     return text if inflater.eof else None

@@ -37,7 +37,10 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
 
 
 def read_content(path: str | os.PathLike[str]) -> bytes:
-    """The whole of a file, to be decoded; only its beginning where that is of no known format.
+    """What `decode_image` needs of a file; not what a copy needs.
+
+    That is the whole of it where it is of a known format, and of anything else, DICOM and zip files too, only
+    the first 132 bytes.
 
     Raises:
         ImageError: it cannot be read, or is no regular file; one line that starts with the path.
@@ -62,7 +65,9 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     """The image in a file's bytes; name stands in messages. Else as `read_image`."""
     # First: DICOM may begin like a TIFF, with a preview for programs that know no DICOM.
     if is_dicom(data[:_HEAD]):
-        raise ImageError(f"{name}: is DICOM, whose values are no colours: read_dicom reads it")
+        raise ImageError(
+            f"{name}: is DICOM, whose values are no colours: pipcli restore --task denoise is for such files"
+        )
     format_ = format_of_content(data)
     if format_ is None:
         raise ImageError(f"{name}: {describe_stranger(data)}")
@@ -81,10 +86,12 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
 def _with_resolution(image: Image) -> Image:
     """The image with the resolution that its EXIF alone states, as cameras write it.
 
-    Not an uneven one: whether it is that of the pixels as stored or upright cannot be told here.
+    Not an uneven one: whether it is that of the pixels as stored or upright cannot be told here. And not
+    where pixels are not square, which it would deny.
     """
     metadata = image.metadata
-    stated = resolution_of(metadata.exif) if metadata.exif and metadata.dpi is None else None
+    silent = metadata.dpi is None and metadata.aspect is None
+    stated = resolution_of(metadata.exif) if metadata.exif and silent else None
     if stated is None or stated[0] != stated[1]:
         return image
     return replace(image, metadata=replace(metadata, dpi=plausible_dpi(*stated)))

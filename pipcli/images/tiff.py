@@ -3,6 +3,7 @@
 tifffile reads strips, tiles and their compressions, and writes the pages with that of their source, where it
 is one that every reader knows; EXIF goes in and out through `folders`. Up to 8 bits come out as 8, 9 to 16
 as 16; a palette and CMYK come out as RGB. Floats of 16 and 64 bits are restored in 32, and written back.
+Samples of 16 bits of which MaxSampleValue says that fewer are in use are restored as those, and written back.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from pipcli.images.floats import floats_note, scale_of
 from pipcli.images.folders import (
     EXIF_FOLDER,
     GPS_FOLDER,
-    MAKER_NOTE,
     Folder,
     Tag,
     exif_block,
@@ -35,9 +35,10 @@ from pipcli.images.inks import INKS_NOTE, srgb_of_inks
 from pipcli.images.jpeg import quality_of_stream
 from pipcli.images.nodata import Number, kept_off, nodata_in
 from pipcli.images.photoshop import iptc_of, without_thumbnails
-from pipcli.images.samples import widened
+from pipcli.images.samples import depth_note, narrowed, widened
 from pipcli.images.tiff_checks import check_page, check_sizes
 from pipcli.images.tiff_tags import (
+    BLACK_IS_ZERO,
     DEFLATE,
     DESCRIBING,
     FLOATS,
@@ -48,26 +49,35 @@ from pipcli.images.tiff_tags import (
     JPEG,
     KEPT,
     LAYERS,
+    MAKER_NOTES_MOVE,
+    MAX_SAMPLE_VALUE,
+    MIN_SAMPLE_VALUE,
+    NO_UNIT,
     NODATA,
     OLD_DEFLATE,
     ORIENTATION,
     PALETTE,
     PHOTOSHOP,
     PROFILE,
+    RGB,
     TRANSFER_FUNCTION,
     UNSPECIFIED,
     WHITE_IS_ZERO,
     XMP,
     YCBCR,
+    aspect_of,
     dpi_of,
     fits_curves,
+    is_georeferenced,
     is_premultiplied,
     kept_tags,
+    left_out_note,
     left_out_tags,
     name_of,
     nodata_of,
     orientation_of,
     stated_resolution,
+    used_bits_of,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +88,7 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STAND_IN = 1
 """Added to the codes of pointers to EXIF and GPS, which tifffile does not write, until it is done; no tags
 have these codes."""
-_ASCII, _BYTES, _LONG, _LONG8 = 2, 7, 4, 16
+_ASCII, _SHORT, _BYTES, _LONG, _LONG8 = 2, 3, 7, 4, 16
 _WRITTEN = (1, 5, JPEG, DEFLATE, 32773, 34925, 50000)
 _PREDICTED = (5, DEFLATE, 34925, 50000)
 _SEPARATE_PLANES = 2
@@ -87,6 +97,22 @@ _MASK = 4
 _CLASSIC_LIMIT = 2**32 - 2**26
 """Bytes of pixels from which on a BigTIFF is written, whatever the source was."""
 _MOST_PAGES = 10_000
+_DARK = 2**12
+"""Samples of 16 bits that are all below this may be of a camera that gives fewer."""
+
+
+class _Planes(NamedTuple):
+    """What a page's pixels are.
+
+    ``samples`` are H×W×(colours and alpha) as uint8, uint16 or finite float32; ``nodata`` and ``used_bits``
+    are as `TiffCoding` has them.
+    """
+
+    samples: Array
+    has_alpha: bool = False
+    nodata: Number | None = None
+    used_bits: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_tiff(data: bytes, max_pixels: int) -> Image:
@@ -116,12 +142,16 @@ def read_tiff(data: bytes, max_pixels: int) -> Image:
             for number, page in enumerate(wholes, start=1):
                 check_page(page, number, len(wholes), pages, data)
             images = [_read_page(page, data, file.is_bigtiff, file.byteorder) for page in wholes]
+            if len({_used_bits(image) for image in images if image.pixels.dtype == np.uint16}) > 1:
+                # Pages stay comparable only where white is one number on all of them.
+                images = [_read_page(page, data, file.is_bigtiff, file.byteorder, False) for page in wholes]
+            if _are_dark(wholes, images):
+                images[0] = _with_note(images[0], _dark_note(images))
             if len(pages) > len(wholes) or any(FURTHER_PAGES in page.tags for page in wholes):
                 images[0] = _with_note(images[0], "previews in the file are left out")
-            left_out = sorted({code for page in wholes for code in left_out_tags(page)})
+            left_out = {code for page in wholes for code in left_out_tags(page)}
             if left_out:
-                numbers = ", ".join(map(str, left_out))
-                images[0] = _with_note(images[0], f"tags left out, unknown or no longer right: {numbers}")
+                images[0] = _with_note(images[0], left_out_note(left_out))
     except ImageError:
         raise
     except (
@@ -196,6 +226,9 @@ def _write_page(file: TiffWriter, image: Image, exif: Folder | None, big: bool) 
         if without is not None:
             colours = np.where(without, nodata, colours)
         planes = np.concatenate([colours, planes[:, :, image.channels :]], axis=2)
+    used_bits = _used_bits(image)
+    if used_bits is not None:
+        planes = _narrowed(planes, image, used_bits)
     file.write(
         planes[:, :, 0] if planes.shape[2] == 1 else planes,
         photometric="rgb" if image.channels == 3 else "minisblack",
@@ -207,8 +240,8 @@ def _write_page(file: TiffWriter, image: Image, exif: Folder | None, big: bool) 
         predictor=coding.predictor and compression in _PREDICTED,
         tile=coding.tile,
         rowsperstrip=coding.rows if coding.tile is None else None,
-        resolution=coding.resolution or metadata.dpi,
-        resolutionunit=coding.resolution_unit if coding.resolution else INCH if metadata.dpi else None,
+        resolution=coding.resolution or metadata.dpi or metadata.aspect,
+        resolutionunit=coding.resolution_unit if coding.resolution else INCH if metadata.dpi else NO_UNIT,
         iccprofile=metadata.icc,
         extratags=list(_extra_tags(image, exif, big)),
         software=False,
@@ -217,10 +250,31 @@ def _write_page(file: TiffWriter, image: Image, exif: Folder | None, big: bool) 
     )
 
 
+def _used_bits(image: Image) -> int | None:
+    """The bits in use of the 16 in which samples are stored; None for all, and in other types."""
+    coding = image.metadata.tiff
+    return None if coding is None or image.pixels.dtype != np.uint16 else coding.used_bits
+
+
+def _narrowed(planes: Array, image: Image, bits: int) -> Array:
+    """Planes of 16 bits as samples of fewer; none comes to mean "no data" but where there are none."""
+    samples = narrowed(planes, bits)
+    nodata, written = image.nodata, _written_nodata(image)
+    if nodata is None or written is None:
+        return samples
+    # What several numbers of 16 bits become one of must still be told apart from it.
+    before = image.pixels.astype(np.int32) - int(nodata) + int(written)
+    colours = kept_off(samples[:, :, : image.channels], written, before)
+    return np.concatenate([colours, samples[:, :, image.channels :]], axis=2)
+
+
 def _written_nodata(image: Image) -> Number | None:
     """The value that means "no data" in the type in which pixels are written; None where none does."""
     coding = image.metadata.tiff or TiffCoding()
-    nodata = coding.nodata
+    nodata, used_bits = coding.nodata, _used_bits(image)
+    if used_bits is not None and image.nodata is not None:
+        narrow: Number = narrowed(np.array([image.nodata]), used_bits)[0]
+        return narrow
     if nodata is None or nodata.dtype.kind != "f" or image.pixels.dtype != np.float32:
         return image.nodata
     written = np.dtype(f"float{coding.float_bits}")
@@ -248,6 +302,13 @@ def _extra_tags(
         if code == TRANSFER_FUNCTION and not fits_curves(count, image.pixels.dtype):
             continue  # an option asked for other bits
         yield code, kind[2], count, Tag(code, kind[2], count, payload).numbers("<"), True
+    if metadata.tiff is not None and metadata.tiff.orientation != 1:
+        yield ORIENTATION, _SHORT, 1, (metadata.tiff.orientation,), True
+    used_bits = _used_bits(image)
+    if used_bits is not None:
+        count = image.channels + (image.alpha is not None)
+        yield MIN_SAMPLE_VALUE, _SHORT, count, (0,) * count, True
+        yield MAX_SAMPLE_VALUE, _SHORT, count, (2**used_bits - 1,) * count, True
     nodata = _written_nodata(image)
     if nodata is not None:
         text = repr(nodata.item()).removesuffix(".0").encode() + b"\0"
@@ -272,8 +333,9 @@ def _places(data: bytearray, order: str, big: bool) -> Iterator[dict[int, int]]:
         (offset,) = struct.unpack_from(pointer, data, start + entry * count)
 
 
-def _read_page(page: TiffPage, data: bytes, big: bool, order: str) -> Image:
-    planes, has_alpha, nodata, notes = _planes(page)
+def _read_page(page: TiffPage, data: bytes, big: bool, order: str, by_white: bool = True) -> Image:
+    """A page as an image; by_white: whether its MaxSampleValue counts."""
+    samples, has_alpha, nodata, used_bits, notes = _planes(page, by_white)
     if LAYERS in page.tags:
         notes += ("layers in the file are left out",)
     premultiplied = is_premultiplied(page)
@@ -281,19 +343,72 @@ def _read_page(page: TiffPage, data: bytes, big: bool, order: str) -> Image:
     if coding.unspecified:
         notes += ("an extra channel that is not said to be alpha is carried through",)
     metadata = _metadata(page, data, big, order, (*notes, *coding_notes))
-    orientation = orientation_of(page)
-    planes = turn_upright(planes, orientation)
-    coding = replace(coding, nodata=nodata)
-    if orientation >= 5:  # rows have become columns
-        coding = replace(coding, resolution=coding.resolution and coding.resolution[::-1])
-        metadata = replace(metadata, dpi=metadata.dpi and metadata.dpi[::-1])
-    metadata = replace(metadata, tiff=coding, lossless=page.compression != JPEG)
-    colours = planes.shape[2] - has_alpha
-    pixels = np.ascontiguousarray(planes[:, :, :colours])
-    alpha = np.ascontiguousarray(planes[:, :, colours]) if has_alpha else None
+    coding = replace(coding, nodata=nodata, used_bits=used_bits, orientation=orientation_of(page))
+    metadata = replace(
+        metadata,
+        tiff=coding,
+        lossless=page.compression != JPEG,
+        depth=used_bits if used_bits is not None and used_bits > 8 else None,
+    )
+    colours = samples.shape[2] - has_alpha
+    pixels = np.ascontiguousarray(samples[:, :, :colours])
+    alpha = np.ascontiguousarray(samples[:, :, colours]) if has_alpha else None
     if premultiplied and alpha is not None:
         pixels = _divided(pixels, alpha)
-    return Image(pixels, alpha, metadata)
+    image = Image(pixels, alpha, metadata)
+    return image if is_georeferenced(page) and coding.orientation != 1 else upright(image)
+
+
+def upright(image: Image) -> Image:
+    """The image turned as its `TiffCoding.orientation` asks, which is then 1; as it is where it has none."""
+    metadata, coding = image.metadata, image.metadata.tiff
+    if coding is None:
+        return image
+    orientation = coding.orientation
+    dpi, aspect, resolution = metadata.dpi, metadata.aspect, coding.resolution
+    if orientation >= 5:  # rows become columns
+        dpi, aspect = dpi and (dpi[1], dpi[0]), aspect and (aspect[1], aspect[0])
+        resolution = resolution and (resolution[1], resolution[0])
+    metadata = replace(
+        metadata,
+        exif=upright_exif(metadata.exif) if metadata.exif else None,
+        xmp=xmp_of_turned(metadata.xmp, orientation),
+        dpi=dpi,
+        aspect=aspect,
+        tiff=replace(coding, resolution=resolution, orientation=1),
+    )
+    return replace(
+        image,
+        pixels=np.ascontiguousarray(turn_upright(image.pixels, orientation)),
+        alpha=None if image.alpha is None else np.ascontiguousarray(turn_upright(image.alpha, orientation)),
+        metadata=metadata,
+    )
+
+
+def _are_dark(pages: list[TiffPage], images: list[Image]) -> bool:
+    """Whether samples are of 16 bits but use no more than 12, and nothing is said of that."""
+    deep = [
+        (page, image)
+        for page, image in zip(pages, images, strict=True)
+        if page.bitspersample == 16 and image.pixels.dtype == np.uint16
+    ]
+    said = any(
+        MAX_SAMPLE_VALUE in page.tags or page.photometric not in (BLACK_IS_ZERO, RGB) for page, _ in deep
+    )
+    return bool(deep) and not said and 0 < max(_highest(image) for _, image in deep) < _DARK
+
+
+def _highest(image: Image) -> int:
+    """The highest sample of whole numbers, alpha's too."""
+    return max(int(image.pixels.max()), 0 if image.alpha is None else int(image.alpha.max()))
+
+
+def _dark_note(images: list[Image]) -> str:
+    highest = max(_highest(image) for image in images if image.pixels.dtype == np.uint16)
+    return (
+        f"uses at most {highest} of 65535, taken as a dark picture of 16 bits: "
+        "MaxSampleValue (tag 281) would say how many are in use"
+    )
 
 
 def _on_one_scale(images: list[Image]) -> list[Image]:
@@ -318,7 +433,11 @@ def _with_note(image: Image, note: str) -> Image:
 
 
 def _divided(pixels: Array, alpha: Array) -> Array:
-    """Colours that were multiplied by alpha, without it; `_multiplied` gives them back exactly."""
+    """Colours that were multiplied by alpha, without it; `_multiplied` gives them back.
+
+    Whole numbers exactly, floats but for their rounding. Floats where alpha is 0 are light that hides nothing
+    behind it, such as a flame's, and stay as they are; of whole numbers there can be none.
+    """
     peak = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
     shares = np.where(alpha == 0, peak, alpha)[:, :, None] / peak
     if pixels.dtype == np.float32:
@@ -329,10 +448,12 @@ def _divided(pixels: Array, alpha: Array) -> Array:
 
 
 def _multiplied(pixels: Array, alpha: Array) -> Array:
-    """The inverse of `_divided`; colours under full transparency become 0."""
-    peak = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
-    product = pixels * (alpha[:, :, None] / peak)
-    return (product if pixels.dtype == np.float32 else np.rint(product)).astype(pixels.dtype)
+    """The inverse of `_divided`; whole numbers under full transparency become 0."""
+    if pixels.dtype == np.float32:
+        light: Array = pixels * np.where(alpha == 0, np.float32(1), alpha)[:, :, None]
+        return light
+    peak = float(np.iinfo(pixels.dtype).max)
+    return np.rint(pixels * (alpha[:, :, None] / peak)).astype(pixels.dtype)
 
 
 def _coding(
@@ -375,13 +496,8 @@ def _coding(
     return coding, notes
 
 
-def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]]:
-    """What a page's pixels are.
-
-    Returns:
-        pixels H×W×(colours and alpha) as uint8, uint16 or finite float32; whether the last channel is alpha;
-        the value that means "no data", as `TiffCoding` has it; notes.
-    """
+def _planes(page: TiffPage, by_white: bool) -> _Planes:
+    """What a page's pixels are; by_white: whether its MaxSampleValue counts."""
     raw = np.asarray(page.asarray(maxworkers=1))
     if page.planarconfig == _SEPARATE_PLANES and raw.ndim == 3:
         raw = np.moveaxis(raw, 0, 2)
@@ -394,7 +510,7 @@ def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]
             raise ImageError("damaged TIFF: a pixel lies outside the palette")
         # Of 16 bits, scaled by 256 or by 257; but some writers leave them at 8, as libtiff knows too.
         table = (colours.T >> (8 if colours.max() > 255 else 0)).astype(np.uint8)
-        return table[planes[:, :, 0]], False, None, ("palette image read as RGB",)
+        return _Planes(table[planes[:, :, 0]], notes=("palette image read as RGB",))
 
     notes: tuple[str, ...] = ()
     bits = page.bitspersample
@@ -402,9 +518,12 @@ def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]
         profile = page.tags.valueof(PROFILE)
         colours = srgb_of_inks(planes[:, :, :4], profile if isinstance(profile, bytes) else None)
         colours = np.concatenate([colours, planes[:, :, 4:]], axis=2)
-        return colours, planes.shape[2] == 5, None, (INKS_NOTE,)
+        return _Planes(colours, planes.shape[2] == 5, notes=(INKS_NOTE,))
     has_alpha = page.samplesperpixel in (2, 4)
     nodata = nodata_of(page)
+    used_bits = used_bits_of(page) if by_white else None
+    if used_bits is not None and planes.max() >= 2**used_bits:
+        used_bits = None
     without = None
     if planes.dtype.kind == "f":
         if planes.dtype == np.float64:
@@ -419,10 +538,10 @@ def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]
             planes[without] = 0
         if not np.isfinite(planes).all():
             raise ImageError("is a TIFF with pixels that are no finite numbers")
-    elif bits not in (8, 16):
-        planes = widened(planes, bits)
-        nodata = None if nodata is None else widened(np.array([nodata]), bits)[0]
-        notes = (f"{bits} bits a channel read as {8 if bits < 8 else 16}",) if bits > 1 else ()
+    elif bits not in (8, 16) or used_bits is not None:
+        planes = widened(planes, used_bits or bits)
+        nodata = None if nodata is None else widened(np.array([nodata]), used_bits or bits)[0]
+        notes = (depth_note(bits),) if used_bits is None else ()
     if page.photometric == WHITE_IS_ZERO:
         peak = 1.0 if planes.dtype == np.float32 else np.iinfo(planes.dtype).max
         planes = planes.copy()
@@ -430,11 +549,11 @@ def _planes(page: TiffPage) -> tuple[Array, bool, Number | None, tuple[str, ...]
         nodata = None if nodata is None else nodata.dtype.type(peak - nodata)
     if without is not None and nodata is not None:
         planes[without] = nodata_in(nodata, planes.dtype)
-    return planes, has_alpha, nodata, notes
+    return _Planes(planes, has_alpha, nodata, used_bits, notes)
 
 
 def _metadata(page: TiffPage, data: bytes, big: bool, order: str, notes: tuple[str, ...]) -> Metadata:
-    """Everything beside the pixels."""
+    """Everything beside the pixels, as stored."""
     folder = read_folder(data, page.offset, order, big)
     tags = {tag.code: tag for tag in folder.tags}
 
@@ -456,17 +575,18 @@ def _metadata(page: TiffPage, data: bytes, big: bool, order: str, notes: tuple[s
     described = folder.only(DESCRIBING | {ORIENTATION})
     exif = None
     if described.inner or any(tag.code in DESCRIBING for tag in described.tags):
-        exif = upright_exif(exif_block(described))
-    if any(tag.code == MAKER_NOTE for _, inner in folder.inner for tag in inner.tags):
-        notes += ("the camera's maker notes move, offsets in them may no longer be right",)
+        exif = exif_block(described)
+    if folder.has_maker_note:
+        notes += (MAKER_NOTES_MOVE,)
     xmp, resources = raw(XMP), raw(PHOTOSHOP)
     return Metadata(
         "TIFF",
         icc=raw(PROFILE) if page.photometric != INKS else None,
         exif=exif,
-        xmp=xmp_of_turned(xmp, orientation_of(page)),
+        xmp=xmp,
         iptc=raw(IPTC) or (iptc_of(resources) if resources else None),
         dpi=dpi_of(page),
         blocks=tuple(blocks),
         notes=notes,
+        aspect=aspect_of(page),
     )

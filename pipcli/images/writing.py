@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,14 +14,36 @@ import numpy as np
 
 from pipcli.errors import ImageError, UsageError
 from pipcli.images.atomic import write_bytes
+from pipcli.images.folders import read_exif, resolution_of
 from pipcli.images.formats import FORMATS, Format, format_named, format_of_name
 from pipcli.images.image import Array, Image, Metadata
+from pipcli.images.jpeg import PHOTOSHOP_SEGMENT
+from pipcli.images.jpeg2000 import is_georeference
 from pipcli.images.naming import shown
 from pipcli.images.nodata import nodata_in
-from pipcli.images.tiff_tags import GEOREFERENCE
+from pipcli.images.photoshop import missed_of
+from pipcli.images.tiff import upright
+from pipcli.images.tiff_tags import (
+    MAKER_NOTES_MOVE,
+    MISSED,
+    NO_UNIT,
+    PAGE_NUMBER,
+    PHOTOSHOP,
+    left_out_note,
+    left_out_of_exif,
+)
 
-_TEXTS = {"PNG": (b"tEXt", b"zTXt", b"iTXt"), "JPEG": (b"\xfe",)}
-"""Format → kinds of `Metadata.blocks` that hold texts for people, which no other format takes."""
+_MISSED = {
+    "PNG": dict.fromkeys((b"tEXt", b"zTXt", b"iTXt"), "texts"),
+    "JPEG": {b"\xfe": "texts", b"\xe1": "the extended part of XMP", b"\xed": "unknown segments"},
+    "JPEG 2000": {b"xml ": "XML", **dict.fromkeys((b"uuid", b"asoc", b"uinf", b"jp2i"), "unknown boxes")},
+}
+"""Format → kinds of `Metadata.blocks`, which no other format takes → what users know them as."""
+_USUAL_GAMMA = struct.pack(">I", 45455)
+"""Of a PNG: what grey is taken for anyway. Colours of another have a profile of it."""
+_ONE_PAGE = (bytes(4), bytes(2) + b"\1\0", b"\1\0" + bytes(2))
+_MEANINGLESS_DPI = (1, 72, 96)
+"""Resolutions that programs state where they know none."""
 _DOCUMENTS = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
 """Name in `Metadata` → as users know it."""
 _TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
@@ -79,11 +102,15 @@ def write_image(image: Image, path: str | os.PathLike[str], wishes: Wishes | Non
 
 def encode_for(
     image: Image,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None,
     wishes: Wishes | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> bytes:
-    """What `write_image` writes at path, as bytes; errors in the same words, notes one by one to on_note."""
+    """What `write_image` writes at path, as bytes; errors in the same words, notes one by one to on_note.
+
+    Args:
+        path: of the file to be; None for a stream, which is as a path without suffix.
+    """
     wishes = wishes or Wishes()
     format_ = _format_for(image, path, wishes)
     with _named(path):
@@ -103,29 +130,28 @@ def refuse_unwritable(image: Image, path: str | os.PathLike[str] | None, wishes:
     Raises:
         UsageError, ImageError: as of `encode_for`, for what does not depend on the pixels themselves.
     """
-    if path is None:
-        _refuse_unfit(image, wishes.format or format_named(image.metadata.format), wishes)
-        return
     format_ = _format_for(image, path, wishes)
     with _named(path):
         _refuse_unfit(image, format_, wishes)
 
 
-def _format_for(image: Image, path: str | os.PathLike[str], wishes: Wishes) -> Format:
+def _format_for(image: Image, path: str | os.PathLike[str] | None, wishes: Wishes) -> Format:
     """The format that path's suffix names; without one that which is wished for, or the source's."""
-    format_ = format_of_name(path)
-    if format_ is None and os.path.splitext(path)[1]:
+    format_ = None if path is None else format_of_name(path)
+    if path is not None and format_ is None and os.path.splitext(path)[1]:
         known = ", ".join(suffix for each in FORMATS for suffix in each.suffixes)
         raise UsageError(f"{shown(path)}: its suffix is none that can be written: {known}")
     return format_ or wishes.format or format_named(image.metadata.format)
 
 
 @contextmanager
-def _named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Errors of an image get the file's name."""
+def _named(path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Errors of an image get the file's name; those of a stream have none."""
     try:
         yield
     except ImageError as error:
+        if path is None:
+            raise
         raise ImageError(f"{shown(path)}: {error}") from error
 
 
@@ -166,9 +192,10 @@ def encode_image(image: Image, format_name: str | None = None, wishes: Wishes | 
 
 def _encoded(image: Image, format_: Format, wishes: Wishes) -> tuple[bytes, tuple[str, ...]]:
     _refuse_unfit(image, format_, wishes)
-    prepared, notes = _prepared(image, format_, wishes)
-    further = [_prepared(page, format_, wishes)[0] for page in image.further]
-    return format_.encode(replace(prepared, further=tuple(further))), notes
+    pages = [_prepared(page, format_, wishes) for page in (replace(image, further=()), *image.further)]
+    notes = dict.fromkeys(note for _, of_page in pages for note in of_page)
+    first, *further = (page for page, _ in pages)
+    return format_.encode(replace(first, further=tuple(further))), tuple(notes)
 
 
 def _refuse_unfit(image: Image, format_: Format, wishes: Wishes) -> None:
@@ -209,6 +236,8 @@ def _shown_alpha(page: Image) -> Array | None:
 
 def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tuple[str, ...]]:
     """One page as the user wishes it and the format holds it, and what that changes."""
+    if format_.name != "TIFF":
+        image = upright(image)
     has, bits = _depth_of(image), _bits(image, format_, wishes)
     notes: list[str] = []
     if bits != has and wishes.bits is None:
@@ -217,16 +246,24 @@ def _prepared(image: Image, format_: Format, wishes: Wishes) -> tuple[Image, tup
     if bits == 16 and format_.sixteen < 16 and not (has == 16 and stored <= format_.sixteen):
         notes = [f"{_told(stored)} written as {format_.sixteen} bits: {format_.name} holds no more"]
     metadata = image.metadata
+    notes += _numbers_lost(image, bits)
     lost = _lost(metadata, format_)
     if lost:
         notes.append(f"{format_.name} does not hold {' and '.join(lost)}, left out")
+    left_behind = _left_behind(metadata, format_)
+    if left_behind:
+        notes.append(
+            f"left out on the way from {metadata.format} to {format_.name}: {', '.join(left_behind)}"
+        )
+    notes += _moved(metadata, format_)
     too_long = _too_long(metadata, format_) if metadata.format != format_.name else {}
     if too_long:
         sizes = " and ".join(f"{label} of {size} bytes" for label, size in too_long.values())
         notes.append(f"{format_.name} holds at most {format_.largest} bytes of each, left out: {sizes}")
         nothing: dict[str, Any] = dict.fromkeys(too_long)
         metadata = replace(metadata, **nothing)
-    if format_.name != "TIFF" and metadata.tiff is not None and metadata.tiff.unspecified:
+    kept = format_.name in ("TIFF", metadata.format)
+    if not kept and metadata.tiff is not None and metadata.tiff.unspecified:
         notes.append(f"{format_.name} holds no channel but alpha, the extra one is left out")
         image = replace(image, alpha=None)
     if not format_.alpha:
@@ -263,12 +300,79 @@ def _lost(metadata: Metadata, format_: Format) -> list[str]:
     lost = [
         label for name, label in _DOCUMENTS.items() if getattr(metadata, name) and name not in format_.holds
     ]
-    kinds = [kind for kind, _ in metadata.blocks] if metadata.format != format_.name else []
-    if any(kind in _TEXTS.get(metadata.format, ()) for kind in kinds):
-        lost.append(f"the texts of {metadata.format}")
-    if format_.name != "TIFF" and any(int.from_bytes(kind[:2], "big") in GEOREFERENCE for kind in kinds):
-        lost.append("georeference")
-    return lost
+    density = _lost_density(metadata, format_)
+    return lost if density is None else [*lost, density]
+
+
+def _left_behind(metadata: Metadata, format_: Format) -> list[str]:
+    """What a user may miss of what is written to the source's format alone, whether others have it or not."""
+    if metadata.format == format_.name:
+        return []
+    missed = (_missed(metadata, kind, payload) for kind, payload in metadata.blocks)
+    return list(dict.fromkeys(label for label in missed if label is not None))
+
+
+def _missed(metadata: Metadata, kind: bytes, payload: bytes) -> str | None:
+    """What a user may miss of a block where it is not written; None for nothing."""
+    if metadata.format == "TIFF":
+        code = int.from_bytes(kind[:2], "big")
+        if code == PHOTOSHOP:
+            return missed_of(payload)
+        if code == PAGE_NUMBER and payload not in _ONE_PAGE:
+            return "the number of the page"
+        return MISSED.get(code)
+    if payload.startswith(PHOTOSHOP_SEGMENT):
+        return missed_of(payload[len(PHOTOSHOP_SEGMENT) :])
+    if is_georeference(kind, payload):
+        return "georeference"
+    if kind == b"gAMA" and metadata.icc is None and payload != _USUAL_GAMMA:
+        return "the gamma of grey"
+    return _MISSED.get(metadata.format, {}).get(kind)
+
+
+def _lost_density(metadata: Metadata, format_: Format) -> str | None:
+    """Resolution or shape of pixels, where the source tells something by it that the format does not hold."""
+    if metadata.aspect and not metadata.dpi:
+        return None if "aspect" in format_.holds else "the shape of pixels"
+    sides: tuple[float, float] | None = metadata.dpi
+    if sides is None and metadata.tiff is not None and metadata.tiff.resolution and format_.name != "TIFF":
+        # By a unit, or of numbers, that no other format has.
+        (x, per_x), (y, per_y) = metadata.tiff.resolution
+        sides = x / per_x, y / per_y
+        if metadata.tiff.resolution_unit == NO_UNIT and sides[0] != sides[1]:
+            return "the shape of pixels"
+    elif sides is None or "dpi" in format_.holds:
+        return None
+    if any(round(sides[0]) == round(sides[1]) == dpi for dpi in _MEANINGLESS_DPI):
+        return None
+    stated = resolution_of(metadata.exif) if metadata.exif and "exif" in format_.holds else None
+    if stated is not None and [round(side) for side in stated] == [round(side) for side in sides]:
+        return None
+    return "resolution"
+
+
+def _moved(metadata: Metadata, format_: Format) -> list[str]:
+    """What is to be said of EXIF that becomes tags of a TIFF; of that of a TIFF, reading has told."""
+    folder = read_exif(metadata.exif) if metadata.exif else None
+    if folder is None or format_.name != "TIFF" or metadata.format == "TIFF":
+        return []
+    left_out = left_out_of_exif(folder)
+    notes = [left_out_note(left_out)] if left_out else []
+    return [*notes, MAKER_NOTES_MOVE] if folder.has_maker_note else notes
+
+
+def _numbers_lost(image: Image, bits: int) -> list[str]:
+    """What is to be said of floats that become whole numbers: these have neither their unit nor room."""
+    if image.pixels.dtype != np.float32 or bits == 32:
+        return []
+    low, high = image.scale
+    without = image.without_data
+    measured = image.pixels if without is None else image.pixels[~without]
+    clipped = bool(measured.size) and (float(measured.min()) < low or float(measured.max()) > high)
+    if image.scale == (0.0, 1.0) and not clipped:
+        return []
+    outside = ", those outside are clipped" if clipped else ""
+    return [f"numbers from {low:g} to {high:g} become whole numbers{outside}"]
 
 
 def _too_long(metadata: Metadata, format_: Format) -> dict[str, tuple[str, int]]:
