@@ -10,7 +10,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 .PHONY: demo test test-slow export-check style style-check wheel clean
 
 demo: $(VENV)/.demo  ## degrade five photographs, restore them, and lay them side by side under demo/
-	$(BIN)/pipcli demo $(DEMO)
+	$(BIN)/pipcli demo --overwrite $(DEMO)
 
 test: $(VENV)/.test  ## the tests that CI runs
 	$(BIN)/python -m pytest

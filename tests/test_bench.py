@@ -93,6 +93,18 @@ def test_json_of_a_weights_file(tmp_path, capsys):
     assert (timing["width"], timing["height"], len(timing["seconds"])) == (48, 32, 2)
 
 
+def test_files_of_one_name_are_told_apart(tmp_path, capsys):
+    paths = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        paths.append(tmp_path / folder / "best.safetensors")
+        save_weights(UNet(UNetConfig(widths=(4, 8), blocks=(0, 0), prompts=(None,))), paths[-1], {})
+    fixed = ["--runs", "0", "--device", "cpu", "--json", "--quiet"]
+    assert main(["bench", "--model", str(paths[0]), "--over", str(paths[1]), *fixed]) == 0
+    records = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [record["model"] for record in records] == ["b/best", "a/best"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

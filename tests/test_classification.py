@@ -44,7 +44,7 @@ def data(tmp_path):
     for number in range(3):
         save(tmp_path / f"CBSD68/{number}.png", np.full((40, 60, 3), 100 + number, np.uint8))
     for number in range(2):
-        save(tmp_path / f"LOL/eval15/high/{number}.png", np.full((40, 60, 3), 120, np.uint8))
+        save(tmp_path / f"LOL/eval15/high/{number}.png", np.full((40, 60, 3), 120 + number, np.uint8))
         # The second one is not dark enough for the stand-in.
         save(tmp_path / f"LOL/eval15/low/{number}.png", np.full((40, 60, 3), 20 + 60 * number, np.uint8))
     return tmp_path
@@ -83,6 +83,17 @@ def test_errors_clean_images_and_levels(data):
 def test_a_limit_takes_the_first_pairs(data):
     result = classify_sets(Spread(), [data], 1, lambda name: None)
     assert {each.name for each in result.judged} == {"0"}
+
+
+def test_a_true_image_of_several_inputs_counts_once(tmp_path):
+    for name in ("1400_1", "1400_2", "1401_1"):
+        save(tmp_path / f"SOTS-indoor/hazy/{name}.png", np.full((40, 60, 3), 200, np.uint8))
+    for name in ("1400", "1401"):
+        save(tmp_path / f"SOTS-indoor/GT/{name}.png", np.full((40, 60, 3), int(name) - 1300, np.uint8))
+    result = classify_sets(Spread(), [tmp_path], None, lambda name: None)
+    images = {(each.kind, each.alike): each.images for each in result.sets}
+    haze = Degradation.HAZE
+    assert images == {(haze, False): 3, (haze, True): 3, (None, False): 2, (None, True): 2}
 
 
 def test_without_any_set_it_says_where_it_looked(tmp_path):

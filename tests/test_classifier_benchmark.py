@@ -41,7 +41,8 @@ def test_tables_of_both_forms_and_of_sigma(run):
     assert "Images all 600×400, JPEG 90" in out
     assert out.count("clean images taken as clean:") == out.count("calibration error") == 2
     assert "median estimate" in out
-    assert "SOTS-indoor: is not there" in err
+    assert "SOTS-indoor: not measured, the set is not there" in out
+    assert err == ""
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -56,11 +57,22 @@ def test_json_has_every_image_and_then_the_figures(run):
     assert figures["missing"] == ["SOTS-indoor", "GoPro-like", "LOL"]
 
 
-@pytest.mark.parametrize("options", [("--out", "x"), ("--save-images", "x"), ("--precision", "fp32")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--out", "x"),
+        ("--save-images", "x"),
+        ("--precision", "fp32"),
+        ("--protocol", "airnet"),
+        ("--true-omega",),
+        ("--tile", "512"),
+    ],
+    ids=lambda options: options[0],
+)
 def test_what_it_does_not_do_is_refused(run, options):
     code, out, err = run(*options)
     assert (code, out) == (2, "")
-    assert "not for --suite classify" in err
+    assert f"{options[0]} is not for --suite classify" in err
 
 
 def test_a_restoration_model_is_no_classifier(run):

@@ -190,6 +190,18 @@ def test_files_are_sorted_and_the_same_again_changes_nothing(folder, copy):
     assert all(path.is_file() for path in Path("both/out").rglob("*.*") if path.suffix)
 
 
+def test_copies_are_whole_whatever_they_are_copies_of(folder):
+    scans.save(Path("ct/slice"), scans.scan())
+    Path("ct/slice").chmod(0o640)
+    os.utime("ct/slice", ns=(10**18, 10**18 + 1))
+    for _ in range(2):
+        (finding,) = findings("ct", sorter=Sorter(Path("out"), 0.5, True)).values()
+        assert finding.placed == Path("out/clean/slice")
+        assert finding.placed.read_bytes() == Path("ct/slice").read_bytes()
+        status = finding.placed.stat()
+        assert (status.st_mode & 0o777, status.st_mtime_ns) == (0o640, 10**18 + 1)
+
+
 @pytest.mark.parametrize("copy", [False, True])
 def test_nothing_is_replaced(folder, copy):
     Path("out/clean").mkdir(parents=True)

@@ -134,6 +134,38 @@ def test_json_is_a_line_a_file(folder, capsys):
     assert "3 looked at, 1 failed, 1 left alone" in err
 
 
+def test_a_zip_file_that_is_broken_has_a_line_of_its_own(folder, capsys):
+    Path("in/broken.zip").write_bytes(b"PK\x03\x04" + bytes(300))
+    with zipfile.ZipFile("all.zip", "w") as archive:
+        archive.write("in/sub/red.jpg", "red.jpg")
+        archive.writestr("bad.png", "I am a text")
+    words = ["classify", "in/broken.zip", "all.zip"]
+    assert main([*words, "--json"]) == 3
+    broken, bad, red = map(json.loads, capsys.readouterr().out.splitlines())
+    assert broken.keys() == bad.keys() == red.keys()
+    assert broken["error"].startswith("in/broken.zip: is a damaged zip file")
+    assert [line["file"] for line in (broken, bad, red)] == [
+        "in/broken.zip",
+        "all.zip/bad.png",
+        "all.zip/red.jpg",
+    ]
+    assert bad["error"] == "all.zip/bad.png: is no image of a known format"
+    assert main([*words, "--csv"]) == 3
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["file"] for row in rows] == ["in/broken.zip", "all.zip/bad.png", "all.zip/red.jpg"]
+    # Links to others can be made all the same.
+    assert main(["classify", "in/broken.zip", "in/black.png", "--sort-into", "out"]) == 3
+    assert Path("out/clean/black.png").is_symlink()
+
+
+def test_not_all_failed_where_something_was_left_alone(folder):
+    Path("bad").mkdir()
+    Path("bad/bad.png").write_text("I am a text")
+    assert main(["classify", "bad"]) == 4
+    Path("bad/notes.txt").write_text("no image")
+    assert main(["classify", "bad"]) == 3
+
+
 def test_csv_has_a_header_and_a_line_a_file(folder, capsys):
     Path("in/bad, too.png").write_text("I am a text")
     assert main(["classify", "in", "--csv"]) == 3

@@ -7,15 +7,13 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-from pipcli.cli import engines as cli_engines
 from pipcli.cli import main
 from pipcli.cli.engines import engine_precision, make_restorer
-from pipcli.cli.options import EngineName
 from pipcli.errors import DeviceError, ExportError, UsageError
 from pipcli.images import Image
 from pipcli.inference import device
 from pipcli.inference.device import Precision
-from pipcli.models.checkpoint import ARCHITECTURES, save_weights
+from pipcli.models.checkpoint import save_weights
 from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
 
@@ -33,45 +31,6 @@ def test_torch_is_a_restorer_of_the_model_itself(model, engine):
     assert restorer.model is model
     assert (restorer.precision, restorer.tiling.tile, restorer.batch) == (Precision.FP32, 256, 3)
     assert restorer.place == "cpu"
-
-
-@pytest.fixture
-def openvino_first(monkeypatch):
-    monkeypatch.setattr(cli_engines, "FASTEST", {"unet": ("openvino", "torch")})
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (UsageError("it is not installed"), ""),
-        (DeviceError("it does not compute in fp32"), ""),
-        (ExportError("it is 12.0 dB from torch"), "warning: torch computes, since it is 12.0 dB from torch"),
-    ],
-)
-def test_auto_takes_the_next_where_one_cannot(model, monkeypatch, openvino_first, capsys, error, told):
-    def failing(*given):
-        raise error
-
-    monkeypatch.setattr(cli_engines, "_on_engine", failing)
-    restorer = make_restorer(model, "cpu", "auto", "fp32", 256)
-    assert restorer.model is model
-    assert told in capsys.readouterr().err
-    with pytest.raises(type(error), match=str(error)):
-        make_restorer(model, "cpu", "openvino", "fp32", 256)
-
-
-def test_auto_takes_the_fastest_that_works(model, monkeypatch, openvino_first):
-    other = backbones.randomised(UNet, BARE)
-    asked = []
-
-    def made(given, where, name, precision, tell):
-        asked.append((given, name, precision))
-        return other, Precision.BF16
-
-    monkeypatch.setattr(cli_engines, "_on_engine", made)
-    restorer = make_restorer(model, "auto", "auto", "bf16", 256)
-    assert asked == [(model, "openvino", "bf16")]
-    assert (restorer.model, restorer.precision) == (other, Precision.BF16)
 
 
 @pytest.mark.parametrize("options", [[], ["--quiet"]])
@@ -101,13 +60,6 @@ def test_what_takes_long_is_told_unless_quiet(model, monkeypatch, tmp_path, caps
     assert main([*command, "--precision", "fp32", "--device", "cpu", *engine, *options]) == 0
     err = capsys.readouterr().err
     assert err == "" if options else ("making graphs for onnxruntime" in err or "compiling: minutes" in err)
-
-
-def test_every_order_ends_with_torch_and_is_of_an_architecture():
-    assert set(cli_engines.FASTEST) <= set(ARCHITECTURES)
-    for order in cli_engines.FASTEST.values():
-        assert order[-1] == "torch"
-        assert set(order) <= {name.value for name in EngineName}
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,7 @@ def test_nothing_could_be_measured(run, data):
         (("--dataset", "LOL", "--classifier", "mine.safetensors"), "--classifier goes with --auto"),
         (("--suite", "classify", "--auto"), "--auto is for photographs"),
         (("--dataset", "ct:.", "--auto"), "--auto is for photographs"),
+        (("--dataset", "ct:.", "--protocol", "y"), "--protocol is not for ct:FOLDER"),
     ],
 )
 def test_wrong_requests_end_with_2_and_one_line(run, tmp_path, monkeypatch, options, words):
@@ -276,6 +277,30 @@ def test_the_same_method_twice(run, tmp_path):
     code, _, err = run("--dataset", "LOL", model="nlm,nlm")
     assert code == 2
     assert "nlm stands twice" in err
+
+
+def test_files_of_one_name_are_told_apart(run, weights):
+    for folder in ("a", "b"):
+        (weights.parent / folder).mkdir()
+        (weights.parent / folder / "best.safetensors").write_bytes(weights.read_bytes())
+    model = ",".join(str(weights.parent / folder / "best.safetensors") for folder in ("a", "b"))
+    code, out, _ = run("--dataset", "LOL", "--limit", "1", "--json", model=model)
+    assert code == 0
+    assert [each["method"] for each in records(out)[0]["methods"]] == ["input", "a/best", "b/best"]
+    code, _, err = run("--dataset", "LOL", model=f"{weights},{weights}")
+    assert code == 2
+    assert "tiny stands twice" in err
+
+
+@pytest.mark.parametrize("option", ["--out", "--save-images"])
+def test_a_folder_that_is_read_only_is_found_before_anything_is_measured(run, tmp_path, monkeypatch, option):
+    (tmp_path / "out").mkdir()
+    # Not by its permissions: these tests may be run by root.
+    refused = tmp_path / "out"
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK or Path(path) != refused)
+    code, out, err = run("--dataset", "LOL", option, tmp_path / "out")
+    assert (code, out) == (7, "")
+    assert f"{tmp_path / 'out'}: cannot be written to" in err
 
 
 def test_a_name_is_missing(run):

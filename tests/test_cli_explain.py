@@ -1,5 +1,7 @@
 """``pipcli explain`` from end to end, with models of random weights."""
 
+import importlib
+import os
 import re
 from pathlib import Path, PurePath
 
@@ -86,6 +88,45 @@ def test_a_folder_becomes_a_map(weights, tmp_path, capsys):
     assert re.findall(r"circle class=(s\d)", page) == ["s1"] * 3 + ["s0"] * 3
     assert "6 in the map, 1 clean left out, 1 failed" in page
     assert "clean 3" in page
+
+
+def test_what_a_map_leaves_alone_is_told(weights, tmp_path, capsys):
+    folder = tmp_path / "noise"
+    for index in range(3):
+        write_picture(folder / f"{index}.png", index)
+    for name in (".hidden.png", "a.heic", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    (folder / "slice").write_bytes(bytes(128) + b"DICM")
+    assert run(weights, folder, tmp_path / "map.html") == 0
+    told = "left alone: 1 of formats that are not read (1 .heic), 1 hidden, 1 no image, 1 DICOM\n"
+    assert told in capsys.readouterr().err
+    assert run(weights, folder / "slice", tmp_path / "slice.html") == 4
+    assert "is DICOM, whose values are no colours: pipcli restore --task denoise" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_listed_has_failed(weights, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "noise"
+    for index in range(3):
+        write_picture(folder / f"{index}.png", index)
+    (folder / "secret").mkdir()
+    listed = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "secret":
+            raise PermissionError
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert run(weights, folder, tmp_path / "map.html") == 3
+    assert f"error: {folder / 'secret'}: cannot be listed" in capsys.readouterr().err
+
+
+def test_of_many_images_it_is_told_how_many_are_taken(weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("pipcli.cli.explain"), "MOST", 4)
+    for index in range(6):
+        write_picture(tmp_path / "noise" / f"{index}.png", index)
+    assert run(weights, tmp_path / "noise", tmp_path / "map.html") == 0
+    assert "taken: 3 of 6 images, spread evenly" in capsys.readouterr().err
 
 
 def test_degradations_that_a_model_does_not_know_are_left_out_of_its_map(weights, tmp_path, capsys):

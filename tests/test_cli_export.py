@@ -55,9 +55,20 @@ def test_the_suffix_or_the_option_says_the_format(weights, tmp_path, export):
     assert export(weights, tmp_path / "a.safetensors")[0] == 0
     assert export(weights, tmp_path / "weights.bin", "--format", "safetensors", "--precision", "fp16")[0] == 0
     assert (tmp_path / "weights.bin").stat().st_size < (tmp_path / "a.safetensors").stat().st_size
-    code, out, err = export(weights, tmp_path / "weights.bin")
+    code, out, err = export(weights, tmp_path / "other.bin")
     assert (code, out) == (2, "")
     assert "--format" in err
+
+
+def test_a_file_is_replaced_where_that_is_asked_for(weights, tmp_path, export):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"the one before")
+    code, out, err = export(weights, path)
+    assert (code, out) == (2, "")
+    assert err == f"pipcli: error: {path}: is there already; --overwrite replaces a file\n"
+    assert path.read_bytes() == b"the one before"
+    assert export(weights, path, "--overwrite")[0] == 0
+    assert path.read_bytes() != b"the one before"
 
 
 def break_the_graph(program, path, metadata):

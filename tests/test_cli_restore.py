@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -266,6 +268,26 @@ REFUSED: dict[str, tuple[Sequence[str], int, str]] = {
         2,
         "b.jpg: this name is that of a JPEG file, --format is PNG",
     ),
+    "private elements in copies": (
+        ["in", "out", "--drop-private", "--copy-others", "--task", "denoise"],
+        2,
+        "--drop-private excludes --copy-others: what is copied keeps its private elements",
+    ),
+    "a stream to a name of no known format": (["-", "a.xyz"], 2, "a.xyz: its suffix is none that can be"),
+    "a stream to what is no file": (["-", "/dev/null", "--overwrite"], 7, "/dev/null: is no regular file"),
+    "a stream below a file": (["-", "file/a.png"], 7, "file is no folder"),
+    "a stream to no name": (["-", ""], 2, "empty name"),
+    **{
+        f"{options[0]} for a stream": (["-", "-", *options], 2, f"{options[0]} is for files, not for -")
+        for options in (
+            ["--skip-existing"],
+            ["--preserve-times"],
+            ["--copy-others"],
+            ["--drop-private", "--task", "denoise"],
+            ["--window", "lung"],
+            ["--sigma-hu", "20"],
+        )
+    },
     "a stream to a name of another format": (
         ["-", "b.jpg", "--format", "png", "--task", "denoise"],
         2,
@@ -578,8 +600,40 @@ def test_a_reader_that_leaves_early_gets_no_traceback():
     assert process.stdout is not None
     process.stdout.close()
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 7
     assert err == b""
+
+
+def run_unread(monkeypatch, *arguments: str) -> int:
+    """The command with a stdout whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stdout, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", stdout)
+        return main(["restore", *arguments])
+
+
+def test_a_reader_of_json_that_leaves_ends_the_run_after_the_files_in_hand(many, monkeypatch, capfd):
+    class Slow(Dimming):
+        def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+            time.sleep(0.1)  # so that what is done is told before all is begun
+            return super().forward(x, omega)
+
+    monkeypatch.setattr(zoo, "load_model", lambda name: Slow())
+    assert run_unread(monkeypatch, "many", "out", "--task", "denoise", "--json") == 7
+    err = capfd.readouterr().err
+    assert " 0 failed, 0 left alone, " in err
+    assert " not begun in " in err
+    assert "error" not in err
+    assert 1 <= len(files("out")) < 5
+    assert main(["restore", "many", "out", "--task", "denoise", "--quiet"]) == 0
+    assert len(files("out")) == 5
+
+
+def test_interrupted_with_the_reader_of_json_it_is_interrupted(many, monkeypatch, capfd):
+    signalling(monkeypatch, 1, signal.SIGINT)
+    assert run_unread(monkeypatch, "many", "out", "--task", "denoise", "--json") == 130
+    assert " not begun in " in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
@@ -691,6 +745,113 @@ def test_shards_share_the_files(folder, capsys):
     assert files("out") == files("in") - {"notes.txt"}
 
 
+def test_in_place_with_other_settings(folder, capsys):
+    assert main(["restore", "in", "--in-place", "--task", "denoise+derain"]) == 0
+    again = ["restore", "in", "--in-place", "--task", "denoise,derain", "--tile", "256"]
+    said = "2 restored before with other settings are kept; --overwrite restores them again\n"
+    capsys.readouterr()
+    assert main([*again, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "files: 0 to restore, 2 there already" in out
+    assert said in out
+    assert main([*again, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert [(line["kept"], line["error"]) for line in map(json.loads, out.splitlines())] == [(True, None)] * 2
+    assert f"pipcli: {said}" in err
+    assert "0 restored, 2 there already, 0 failed" in err
+    assert level("in/a.png") == 100
+    assert main([*again, "--overwrite"]) == 0
+    assert level("in/a.png") == 0
+
+
+@pytest.fixture
+def zips(folder):
+    """A good ph.zip, with a.png in it that is red and bad.png that is none, and a broken zip file."""
+    with zipfile.ZipFile("ph.zip", "w") as archive:
+        archive.write("in/a.png", "x/a.png")
+        archive.writestr("bad.png", "I am a text")
+    Path("broken.zip").write_bytes(b"PK\x03\x04" + bytes(300))
+
+
+def test_what_lies_in_a_zip_file_is_told_by_its_name_there(zips, capsys):
+    command = ["restore", "ph.zip", "out", "--task", "denoise", "--json", "--report", "page.html"]
+    assert main(command) == 3
+    out, err = capsys.readouterr()
+    bad, good = map(json.loads, out.splitlines())
+    assert (bad["input"], good["input"]) == ("ph.zip/bad.png", "ph.zip/x/a.png")
+    assert bad["error"] == "ph.zip/bad.png: is no image of a known format"
+    assert good["output"] == "out/x/a.png"
+    page = Path("page.html").read_text()
+    assert "ph.zip/x/a.png" in page
+    assert "/pipcli-" not in out + err + page + Path("out/.pipcli/ledger.jsonl").read_text()
+    assert main([*command, "--dry-run"]) == 0
+    assert "/pipcli-" not in capsys.readouterr().out
+
+
+def test_a_zip_file_that_is_broken_has_a_line_of_its_own(zips, capsys):
+    command = ["restore", "broken.zip", "in/a.png", "out", "--task", "denoise", "--json"]
+    assert main([*command, "--dry-run"]) == 3
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["input"], line["state"]) for line in lines] == [
+        ("in/a.png", "to restore"),
+        ("broken.zip", "failed"),
+    ]
+    assert main(command) == 3
+    out, err = capsys.readouterr()
+    broken, good = map(json.loads, out.splitlines())
+    assert broken.keys() == good.keys()
+    assert (broken["input"], broken["output"], good["error"]) == ("broken.zip", None, None)
+    assert broken["error"].startswith("broken.zip: is a damaged zip file")
+    assert f"pipcli: error: {broken['error']}\n" in err
+    Path("list.txt").write_text("broken.zip\n")
+    for option in ([], ["--dry-run"]):
+        assert main(["restore", "@list.txt", "out", "--task", "denoise", *option]) == 4
+
+
+def test_a_dry_run_tells_what_was_left_alone(folder, capsys):
+    localizer = scans.scan()
+    localizer.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    scans.save(Path("ct/localizer.dcm"), localizer)
+    scans.save(Path("ct/slice.dcm"), scans.scan())
+    command = ["restore", "ct", "out", "--task", "denoise"]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main([*command, "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "ct/localizer.dcm (left alone)",
+        "ct/slice.dcm -> out/slice.dcm (there already)",
+        "files: 0 to restore, 1 there already, 1 left alone",
+    ]
+
+
+def test_an_output_that_is_read_only_since_does_no_harm_where_all_is_done(folder, monkeypatch, capsys):
+    command = ["restore", "in", "out", "--task", "denoise"]
+    assert main(command) == 0
+
+    def refuse(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pipcli.batch.plan.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("pipcli.batch.plan.os.access", lambda path, mode: not str(path).endswith("out"))
+    for option in ([], ["--skip-existing"], ["--dry-run"]):
+        assert main([*command, *option]) == 0
+        said = capsys.readouterr()
+        assert "2 there already" in said.out + said.err
+    for option in (["--overwrite"], ["--overwrite", "--dry-run"], ["--strength", "0.5"]):
+        assert main([*command, *option]) == 7
+        assert "out: cannot be written to: " in capsys.readouterr().err
+
+
+def test_a_name_with_two_blanks_is_told_as_it_is(folder, capsys):
+    Path("in/two  blanks .png").write_text("I am a text")
+    Path("in/line\nbreak.png").write_text("I am a text")
+    assert main(["restore", "in", "out", "--task", "denoise", "--quiet"]) == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "pipcli: error: 'in/line\\nbreak.png': is no image of a known format",
+        "pipcli: error: in/two  blanks .png: is no image of a known format",
+    ]
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(folder, capsys):
     assert main(["restore", "in", "out", "--task", "denoise"]) == 0
     save("in/new.png")
@@ -748,6 +909,17 @@ def test_stdin_to_a_file_and_a_file_to_stdout(folder, monkeypatch):
     assert PillowImage.open(io.BytesIO(written.getvalue())).format == "PNG"
 
 
+@pytest.mark.parametrize("target", ["-", "new.jpg"])
+def test_what_changes_on_the_way_through_a_stream_is_told(folder, monkeypatch, capfd, target):
+    picture = io.BytesIO()
+    PillowImage.fromarray(np.full((16, 24), 20000, np.uint16)).save(picture, "PNG")
+    written = piped(monkeypatch, picture.getvalue())
+    assert main(["restore", "-", target, "--task", "denoise", "--format", "jpg"]) == 0
+    content = written.getvalue() if target == "-" else Path(target).read_bytes()
+    assert content.startswith(b"\xff\xd8")
+    assert "warning: 16 bits written as 8 bits: JPEG holds no more" in capfd.readouterr().err
+
+
 def test_a_stream_that_could_not_be_written_is_not_computed(folder, monkeypatch, capfd):
     monkeypatch.setattr("pipcli.inference.passes.restore_pages", lambda *_: pytest.fail("computed"))
     picture = io.BytesIO()
@@ -783,6 +955,21 @@ def test_a_report_of_the_run_and_of_the_next(folder, capsys):
         assert page.count(f"<article class=card data-state='{state}'") == 2
         assert "in/text.png: is no image of a known format" in page
         assert "1 failed, 1 left alone" in page
+
+
+def test_every_share_has_a_report_of_its_own(folder, capsys):
+    for index in range(8):
+        save(f"in/{index}.png")
+    command = ["restore", "in", "out", "--task", "denoise", "--report", "pages/r.html", "--shard"]
+    counts = []
+    for share in ("1/2", "2/2"):
+        assert main([*command, share]) == 0
+        page = f"pages/r-{share.replace('/', 'of')}.html"
+        assert f"pipcli: report: {page}\n" in capsys.readouterr().err
+        counts.append(Path(page).read_text().count("<tr data-state='restored'"))
+    assert min(counts) > 0
+    assert sum(counts) == 10
+    assert files("pages") == {"r-1of2.html", "r-2of2.html"}
 
 
 def test_a_report_replaces_no_other_page(folder, capsys):
@@ -872,7 +1059,7 @@ def test_a_limit_on_memory_chooses_the_tile_and_refuses_what_is_too_large(folder
         assert f"{name}: takes about " in (err := capfd.readouterr().err)
         assert "--max-memory leaves 1 MiB for images" in err
         assert not Path("new.png").exists()
-    for size in ("100M", "12", "0", "-1G", "much"):
+    for size in ("100M", "12", "0", "-1G", "much", "9" * 400, "9" * 30):
         assert main(["restore", "in", "out", *command, size]) == 2
         assert "--max-memory is " in capfd.readouterr().err
 

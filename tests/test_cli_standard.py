@@ -74,6 +74,14 @@ def test_what_cannot_be_read_from_is_told(folder):
     assert done.stderr.count(b"\n") == 1
 
 
+def test_an_encoding_that_lacks_characters_is_no_traceback(folder, weights, monkeypatch):
+    Path("in/0.png").rename("in/ä×.png")
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(words(weights, "in", "out", "--dry-run")) == 0
+    assert b"in/\\xe4\\xd7.png -> out/\\xe4\\xd7.png" in stdout.buffer.getvalue()
+
+
 @FULL
 def test_a_full_disk_leaves_nothing_for_the_end():
     done = run("> /dev/full", "--version")

@@ -100,6 +100,14 @@ def test_the_command_writes_all_pictures_and_prints_a_table(tmp_path, capsys):
     assert max(map(len, table)) <= 80
     assert "tiny.safetensors on cpu" in printed.err
 
+    sheet = (out / "sheet.png").read_bytes()
+    (out / "sheet.png").write_bytes(b"mine")
+    assert main(["demo", str(out), "--model", str(weights), "--device", "cpu"]) == 2
+    assert "sheet.png: is there already; --overwrite" in capsys.readouterr().err
+    assert (out / "sheet.png").read_bytes() == b"mine"
+    assert main(["demo", "--overwrite", str(out), "--model", str(weights), "--device", "cpu"]) == 0
+    assert (out / "sheet.png").read_bytes() == sheet
+
 
 def test_without_scikit_image_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

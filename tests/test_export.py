@@ -275,11 +275,28 @@ def test_what_does_not_pass_is_not_kept(weights, tmp_path, monkeypatch):
         save_weights(model, target, training, dtype)
 
     monkeypatch.setattr(exporting, "save_weights", shifted)
-    with pytest.raises(ExportError, match=r"out\.safetensors: not written, since it is .* from the model"):
-        export_model(Export(str(weights), path, Format.SAFETENSORS))
+    said = r"out\.safetensors: not written, since it is .* from the model"
+    with pytest.raises(ExportError, match=f"{said}.*; the older file stays"):
+        export_model(Export(str(weights), path, Format.SAFETENSORS, overwrite=True))
     assert path.read_bytes() == b"the one before"
-    assert json.loads((tmp_path / "out.safetensors.parity.json").read_text("utf-8"))["passed"] is False
-    assert len(list(tmp_path.iterdir())) == 3
+    assert set(tmp_path.iterdir()) == {weights, path}  # and no report beside it that is another file's
+    path.unlink()
+    with pytest.raises(ExportError, match=f"{said}.*; see .*parity"):
+        export_model(Export(str(weights), path, Format.SAFETENSORS))
+    report = tmp_path / "out.safetensors.parity.json"
+    assert json.loads(report.read_text("utf-8"))["passed"] is False
+    assert set(tmp_path.iterdir()) == {weights, report}
+
+
+@pytest.mark.parametrize("there", ["out.safetensors", "out.safetensors.parity.json"])
+def test_nothing_is_replaced_without_asking(weights, tmp_path, there):
+    path = tmp_path / "out.safetensors"
+    (tmp_path / there).write_bytes(b"the one before")
+    with pytest.raises(UsageError, match=f"{there}: is there already; --overwrite"):
+        export_model(Export("no such model", path, Format.SAFETENSORS))
+    assert (tmp_path / there).read_bytes() == b"the one before"
+    assert export_model(Export(str(weights), path, Format.SAFETENSORS, overwrite=True)).passed
+    assert (tmp_path / there).read_bytes() != b"the one before"
 
 
 def test_what_does_not_go_together_is_refused(tmp_path):
@@ -300,7 +317,7 @@ def test_the_source_is_not_replaced(weights, tmp_path):
     (tmp_path / "link.safetensors").symlink_to(weights)
     for path in (weights, tmp_path / "link.safetensors"):
         with pytest.raises(UsageError, match="would replace the weights"):
-            export_model(Export(str(weights), path, Format.SAFETENSORS, "fp16"))
+            export_model(Export(str(weights), path, Format.SAFETENSORS, "fp16", overwrite=True))
     assert weights.read_bytes() == before
 
 

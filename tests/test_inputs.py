@@ -108,6 +108,23 @@ def test_lists_may_lead_out_of_the_working_folder():
     }
 
 
+def test_a_mark_at_the_beginning_of_a_list_belongs_to_no_path():
+    Path("list.txt").write_text("photos/a.jpg\nmore/d.jpg\n", encoding="utf-8-sig")
+    assert below(["@list.txt"]) == {"photos/a.jpg": "photos/a.jpg", "more/d.jpg": "more/d.jpg"}
+    # What ends in NUL is written by programs.
+    assert read_list("list", b"\0", b"\xef\xbb\xbfa\0") == [b"\xef\xbb\xbfa"]
+
+
+@pytest.mark.parametrize("list_", [None, b"\x89PNG\0\0"])
+def test_a_file_whose_name_reads_as_a_list_is_pointed_to(list_):
+    Path("@a.png").write_bytes(b"")
+    if list_ is not None:
+        Path("a.png").write_bytes(list_)
+    with pytest.raises(UsageError, match=r"^a\.png: .*; the file @a\.png is called \./@a\.png$"):
+        named_inputs(["@a.png"])
+    assert below(["./@a.png"]) == {"@a.png": "@a.png"}
+
+
 @pytest.mark.parametrize("content", ["", "\n\r\n"])
 def test_an_empty_list_is_refused(content):
     Path("list.txt").write_text(content)

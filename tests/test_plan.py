@@ -110,6 +110,23 @@ def test_names_with_newlines_stay_on_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic" + bytes(40), "is HEIC, whose decoders are not as free"),
+        ("a.GIF", b"GIF89a" + bytes(40), "is a GIF, whose 256 colours"),
+        ("a.heic", b"", "is empty"),
+        ("a.nef", b"II*\0" + bytes(40), "is a picture of a format that is not read"),
+    ],
+)
+def test_a_single_picture_of_a_format_that_is_not_read_is_refused_in_words(tmp_path, name, content, reason):
+    source = tmp_path / name
+    source.write_bytes(content)
+    for target in (f"{tmp_path / 'out'}/", None):
+        with pytest.raises(UsageError, match=re.escape(f"{source}: {reason}")):
+            plan_batch(str(source), target)
+
+
 def test_unknown_suffix_and_empty_output(photos):
     with pytest.raises(UsageError, match=r"x\.xyz: its suffix is none that can be written: \."):
         plan_batch(str(photos / "a.png"), str(photos.parent / "x.xyz"))
@@ -280,7 +297,7 @@ def test_names_follow_the_template(photos, tmp_path, monkeypatch):
         "in/sub/deep/b.JPEG": "out/sub/deep/b_new.JPEG",
     }
     assert outputs(["in/a.png"], "out/", "{stem}.tif") == {"in/a.png": "out/a.tif"}
-    with pytest.raises(UsageError, match=r"in/a\.png and in/a\.jpg: their outputs would have names"):
+    with pytest.raises(UsageError, match=r"in/a\.png and in/a\.jpg: .* have one name, out/a\.png; rename"):
         outputs(["in"], "out", "{stem}.png")
     with pytest.raises(UsageError, match=r"a\.xyz: its suffix is none that can be written"):
         outputs(["in"], "out", "{stem}.xyz")
@@ -404,6 +421,43 @@ def test_what_is_no_image_is_refused_alone_and_counted_among_others(photos, tmp_
             assert {job.source.name for job in plan.jobs} - {"a.jpg"} == {"a.png", "plain"}
             assert (plan.others, dict(plan.unread), plan.unlisted) == (1, {".heic": 1}, {})
     assert plan_batch(named_inputs([], [b"notes.txt"]), "../out").left_alone == 1
+
+
+def test_a_hidden_file_is_refused_alone_and_left_alone_among_others(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    touch(photos / ".b.png", photos / ".c.dcm", photos / "sub" / ".pipcli-1.tmp")
+    hidden = [".b.png", ".c.dcm", "sub/.pipcli-1.tmp"]
+    for target in ("../out", None):
+        with pytest.raises(UsageError, match=r"^\.b\.png: is hidden"):
+            plan_batch(named_inputs([".b.png"]), target)
+        for named in (
+            named_inputs(["a.png", *hidden]),
+            named_inputs([], [os.fsencode(name) for name in ("a.png", *hidden)]),
+        ):
+            plan = plan_batch(named, target)
+            # What this program hides among images does not count.
+            assert ([job.source.name for job in plan.jobs], plan.hidden) == (["a.png"], 2)
+    with pytest.raises(UsageError, match=r"^\.b\.png: is hidden"):
+        list_files(named_inputs([".b.png"]))
+    # What is not there is a failure, as of any name.
+    assert len(plan_batch(named_inputs([], [b".gone.png", b"a.png"]), "../out").jobs) == 2
+
+
+def test_in_place_names_that_are_alike_stay_as_they_are(tmp_path):
+    touch(tmp_path / "a.png", tmp_path / "A.png")
+    count = len(list(tmp_path.iterdir()))
+    assert len(plan_batch(str(tmp_path), None).jobs) == count
+
+
+def test_an_output_folder_that_is_there_may_be_read_only_until_something_is_to_be_written(
+    photos, tmp_path, monkeypatch
+):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(plan_module.os, "access", lambda path, mode: False)
+    for source, target in ((photos, "out"), (photos / "a.png", "out/a.png")):
+        plan_batch(str(source), str(tmp_path / target))
+    with pytest.raises(OutputError, match="out: cannot be written to"):
+        list_for_sorting(named_inputs([str(photos)]), tmp_path / "out")
 
 
 def test_what_cannot_be_looked_into_is_a_failure_among_others(photos, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from pipcli.batch.shards import Shard
 from pipcli.degradations import Degradation, parse_passes
 from pipcli.errors import DeviceError, ImageError, OutputError, UsageError
 from pipcli.images import Image, Wishes
-from pipcli.inference.decision import Told
+from pipcli.inference.decision import Decision, Told
 from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
 
@@ -126,6 +126,9 @@ def test_all_failed(tmp_path, restorer):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "2.png").write_text("I am a text")
     assert run_plan(planned(tmp_path), restorer, DENOISE).exit_code == 4
+    # Not all, where something was rightly left alone.
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    assert run_plan(planned(tmp_path), restorer, DENOISE).exit_code == 3
 
 
 def test_a_folder_that_could_not_be_listed_is_a_failure(tmp_path, restorer):
@@ -439,9 +442,15 @@ def test_a_ledger_that_cannot_be_written_stops_the_run_before_a_file_is_placed(n
         assert list((tmp_path / "out").rglob("*.png")) == []
 
 
-def restore_in_place(folder: Path, restorer: Restorer) -> Summary:
-    plan = plan_batch(named_inputs([str(folder)]), None)
-    return run_plan(plan, restorer, DENOISE, keeping=Keeping(Ledger(), "m1"))
+def restore_in_place(
+    folder: Path,
+    restorer: Restorer,
+    strength: float = 1.0,
+    model: str = "m1",
+    existing: Existing = Existing.RESUME,
+) -> Summary:
+    plan, keeping = plan_batch(named_inputs([str(folder)]), None), Keeping(Ledger(), model, existing)
+    return run_plan(plan, restorer, DENOISE, strength, keeping=keeping)
 
 
 def test_in_place_twice_restores_once(night, tmp_path, restorer):
@@ -456,6 +465,35 @@ def test_in_place_twice_restores_once(night, tmp_path, restorer):
     save(folder / "d.png", 20)
     assert restore_in_place(folder, restorer).restored == 1
     assert level_of(folder / "d.png") == 235
+
+
+def test_in_place_other_settings_do_not_restore_a_second_time(night, tmp_path, restorer):
+    folder = tmp_path / "in"
+    restore_in_place(folder, restorer)
+    restored = contents(folder)
+    save(folder / "d.png", 20)
+    small, fp32 = restorer.reshaped(tile=256), Restorer(Inverse(), CPU, Precision.FP32)
+    for index, settings in enumerate(((small,), (fp32,), (restorer, 0.5), (restorer, 1.0, "m2"))):
+        summary = restore_in_place(folder, *settings)
+        # What is no output of ours is done once, with the first of them.
+        assert (summary.restored, summary.kept) == ((1, 2) if index == 0 else (0, 3))
+        assert summary.kept_otherwise == (3 if index else 2)
+        assert contents(folder) == restored | {"d.png": contents(folder)["d.png"]}
+    assert level_of(folder / "d.png") == 235
+    assert restore_in_place(folder, restorer).kept_otherwise == 1
+    again = restore_in_place(folder, restorer, model="m2", existing=Existing.OVERWRITE)
+    assert (again.restored, again.kept_otherwise) == (3, 0)
+    assert level_of(folder / "a.png") == 10
+
+
+def test_in_place_what_was_left_as_it_was_can_still_be_restored(night, tmp_path, restorer):
+    folder = tmp_path / "in"
+    plan, keeping = plan_batch(named_inputs([str(folder)]), None), Keeping(Ledger(), "m1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Told, "decide", lambda self, image, degradations: Decision(()))
+        assert run_plan(plan, restorer, DENOISE, keeping=keeping).untouched == 3
+    summary = restore_in_place(folder, restorer, strength=0.5)
+    assert (summary.restored, summary.kept) == (3, 0)
 
 
 @pytest.mark.parametrize("step", ["before", "after"])
@@ -479,6 +517,21 @@ def test_in_place_killed_around_the_rename_neither_loses_nor_restores_twice(
     assert level_of(tmp_path / "in" / "a.png") == (10 if step == "before" else 245)
     restore_in_place(tmp_path / "in", restorer)
     assert {level_of(tmp_path / "in" / name) for name in EVERY} == {245}
+
+
+def test_a_file_that_vanishes_is_one_that_cannot_be_read(night, tmp_path, restorer, monkeypatch):
+    real = stages.read_content
+
+    def read_and_lose(path: Path) -> bytes:
+        content = real(path)
+        if path.name == "a.png":
+            path.unlink()
+        return content
+
+    monkeypatch.setattr(stages, "read_content", read_and_lose)
+    summary = night.run(preserve_times=True)[1]
+    assert summary.failures == (f"{tmp_path}/in/a.png: cannot be read: No such file or directory",)
+    assert summary.restored == 2
 
 
 def test_shards_make_what_one_run_makes_and_their_ledgers_merge(night, tmp_path, restorer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 import warnings
 import zipfile
@@ -88,11 +90,54 @@ def test_members_of_one_name_are_told(tmp_path):
             warnings.simplefilter("ignore")
             archive.writestr("b.png", b"1")
             archive.writestr(name, b"2")
-        inputs = [Named(path, PurePath("a.zip"))]
-        for several in (inputs, [*inputs, Named(tmp_path, PurePath("x"))]):
-            with pytest.raises(UsageError) as refusal, unpacked(several):
-                pass
-            assert str(refusal.value) == f"{path}: {name}: another file in it has the same name"
+        named, told = Named(path, PurePath("a.zip")), f"{name}: another file in it has the same name"
+        with pytest.raises(UsageError) as refusal, unpacked([named]):
+            pass
+        assert str(refusal.value) == f"{path}: {told}"
+        # Among others it fails alone.
+        with unpacked([named, packed(tmp_path / "b.zip", b=b"1")]) as (kept, folder):
+            assert (kept.path, kept.broken) == (path, told)
+            assert content_of(folder.path) == {"b": b"1"}
+
+
+def test_what_a_pattern_or_list_takes_in_is_a_zip_by_its_name(tmp_path):
+    document, photo = packed(tmp_path / "letter.docx", a=b"1"), packed(tmp_path / "x.ZIP", a=b"2")
+    for in_place in (False, True):
+        with unpacked([document, Named(tmp_path, PurePath("x"))], in_place) as (kept, _):
+            assert kept == document
+    with unpacked([document, photo]) as inputs:
+        assert [named.known_as for named in inputs] == [None, photo.path]
+        listing = list_files(inputs)
+        assert [str(file.below) for file in listing.files] == []
+        assert (listing.others, listing.failures) == (2, ())
+    with unpacked([document]) as (folder,):
+        assert content_of(folder.path) == {"a": b"1"}
+
+
+def test_what_does_not_fit_the_disk_fails_alone_among_others(tmp_path, monkeypatch):
+    large, small = packed(tmp_path / "a.zip", a=bytes(9999)), packed(tmp_path / "b.zip", b=b"1")
+    monkeypatch.setattr(zips.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 0, 5000))
+    with unpacked([large, small]) as (kept, folder):
+        assert str(kept.broken).startswith("holds 9999 bytes, of which 4500 fit in ")
+        assert content_of(folder.path) == {"b": b"1"}
+
+
+def test_a_missing_folder_for_temporary_files_is_named(tmp_path, monkeypatch):
+    named = packed(tmp_path / "a.zip", a=b"1")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with (
+        pytest.raises(OutputError, match=r"gone: .*\(\$TMPDIR\) cannot be used: No such file"),
+        unpacked([named]),
+    ):
+        pass
+
+    def none_usable() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/gone']")
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", none_usable)
+    with pytest.raises(OutputError, match=r"\$TMPDIR.*No usable temporary .* \['/gone'\]"), unpacked([named]):
+        pass
 
 
 def test_files_have_their_times(tmp_path):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipcli.batch.limits import usual_limits, weight_under_way
 from pipcli.batch.pipeline import overlapped
-from pipcli.batch.plan import File
+from pipcli.batch.plan import File, as_known
 from pipcli.batch.refusals import of_one_file
-from pipcli.batch.slices import telling_frame
+from pipcli.batch.slices import telling_frame, whole_content
 from pipcli.degradations import Degradation
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError
 from pipcli.images import MAX_PIXELS, Image, decode_image
@@ -53,7 +55,7 @@ class Sorter:
     Args:
         target: where the folders of the classes come to lie.
         threshold: probability from which a degradation counts.
-        copy: copy the files; else links lead to them.
+        copy: copy the files, with their times and permissions; else links lead to them.
     """
 
     def __init__(self, target: Path, threshold: float, copy: bool) -> None:
@@ -75,7 +77,10 @@ class Sorter:
             raise ImageError(f"{shown(path)}: is there already and is not {shown(file.source)}")
         with of_one_file(linking=not self._copy):
             if self._copy:
-                write_bytes(path, read_content(file.source))
+                write_bytes(path, whole_content(file.source))
+                # The picture is there, whether or not the file system keeps these.
+                with suppress(OSError):
+                    shutil.copystat(file.source, path)
             else:
                 self._link(file.source, path)
         return path
@@ -228,7 +233,7 @@ class _Looking:
             work.finding = Finding(file, diagnosis, placed=self.sorter.place(file, diagnosis))
         except PipcliError as problem:
             work.fatal = problem if isinstance(problem, OutputError) else None
-            work.finding = Finding(file, error=str(problem))
+            work.finding = Finding(file, error=as_known(str(problem), file))
 
 
 def _looked_at(diagnoser: Diagnoser, image: Image, name: str) -> Diagnosis:
@@ -242,9 +247,9 @@ def _looked_at(diagnoser: Diagnoser, image: Image, name: str) -> Diagnosis:
 
 def _as_line(file: File, problem: Exception) -> str:
     """Why a file could not be looked at; of DICOM nothing that may quote what it holds."""
-    name = shown(file.source)
+    name = shown(file.name)
     if isinstance(problem, PipcliError):
-        return str(problem)
+        return as_known(str(problem), file)
     if isinstance(problem, MemoryError):
         return f"{name}: does not fit into memory"
     text = "" if file.dicom else ": " + " ".join(str(problem).split())

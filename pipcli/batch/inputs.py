@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 from collections.abc import Iterable, Sequence
@@ -23,12 +24,19 @@ class Named:
             It may begin with .., which :func:`pipcli.batch.plan.plan_batch` refuses where there is an output.
         listed: it stands in a list; what is missing there is a file's failure, not a wrong command.
         broken: what is wrong with a zip file that cannot be unpacked.
+        known_as: of a folder that a zip file was unpacked to, the zip file; else None.
     """
 
     path: Path
     below: PurePath
     listed: bool = False
     broken: str | None = None
+    known_as: Path | None = None
+
+    @property
+    def hidden(self) -> bool:
+        """Its name begins with a dot: as a file it is left alone; a folder is looked into all the same."""
+        return self.path.name.startswith(".")
 
 
 def is_single(inputs: Sequence[Named]) -> bool:
@@ -55,7 +63,7 @@ def named_inputs(words: Sequence[str], listed: Iterable[bytes] = ()) -> tuple[Na
     single = len(words) == 1 and not found
     for word in words:
         if word.startswith("@") and len(word) > 1:
-            found.extend(_from_list(entry) for entry in read_list(word[1:], b"\n"))
+            found.extend(_from_list(entry) for entry in _read_lines(word))
         elif os.path.lexists(word) or not glob.has_magic(word):
             if not os.path.exists(word):
                 raise UsageError(f"{shown(word)}: there is no such file or folder")
@@ -66,6 +74,16 @@ def named_inputs(words: Sequence[str], listed: Iterable[bytes] = ()) -> tuple[Na
                 raise UsageError(f"{shown(word)}: there is no such file, and as a pattern it matches none")
             found.extend(Named(Path(match), PurePath(os.path.relpath(match, base))) for match in files)
     return tuple(found)
+
+
+def _read_lines(word: str) -> list[bytes]:
+    """The paths in the list that a word such as ``@list.txt`` names."""
+    try:
+        return read_list(word[1:], b"\n")
+    except UsageError as error:
+        if not os.path.lexists(word):
+            raise
+        raise UsageError(f"{error}; the file {shown(word)} is called {shown('./' + word)}") from error
 
 
 def read_list(path: str, separator: bytes, content: bytes | None = None) -> list[bytes]:
@@ -86,6 +104,8 @@ def read_list(path: str, separator: bytes, content: bytes | None = None) -> list
         raise UsageError(f"{shown(path)}: the list cannot be read: {reason}") from error
     entries = data.split(separator)
     if separator == b"\n":
+        # Editors on Windows begin a text with a mark that belongs to no path.
+        entries[0] = entries[0].removeprefix(codecs.BOM_UTF8)
         entries = [entry.removesuffix(b"\r") for entry in entries]
         if any(b"\0" in entry for entry in entries):
             raise UsageError(f"{shown(path)}: is no list of lines; --files0-from reads paths that end in NUL")

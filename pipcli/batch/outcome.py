@@ -24,6 +24,7 @@ class Outcome:
         copied: it was left alone and copied.
         series: of a DICOM file, told from others and nothing else; None where it is not known.
         kept: nothing was done, because the output was there already.
+        kept_otherwise: that was made in place with other settings, and these would restore it a second time.
         untouched: the classifier found nothing to undo, and the file was copied or written as it is.
         decision: what was decided for this file and why, as in `Entry`; None where the user said it.
     """
@@ -37,6 +38,7 @@ class Outcome:
     copied: bool = False
     series: str | None = None
     kept: bool = False
+    kept_otherwise: bool = False
     untouched: bool = False
     decision: Mapping[str, Any] | None = None
 
@@ -58,8 +60,10 @@ class Summary:
         incomplete: restored series that lack slices, a line each.
         divided: series of which some slices were restored and others untouched, a line each.
         kept: outputs that were there already.
+        kept_otherwise: how many of these were made in place with other settings.
         untouched: files in which the classifier found nothing to undo.
         verdicts: what was found → number of files, those there already too.
+        passed_over: what the plan leaves alone.
     """
 
     restored: int
@@ -74,12 +78,14 @@ class Summary:
     incomplete: tuple[str, ...] = ()
     divided: tuple[str, ...] = ()
     kept: int = 0
+    kept_otherwise: int = 0
     untouched: int = 0
     verdicts: Mapping[str, int] = field(default_factory=dict)
+    passed_over: int = 0
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 3 some files failed, 4 all failed, 6 or 7 the run had to stop, 130 interrupted.
+        """0 all well, 3 some files failed, 4 all did, 6 or 7 the run had to stop, 130 interrupted.
 
         A file that was rightly left alone has not failed.
         """
@@ -88,6 +94,7 @@ class Summary:
         if self.interrupted:
             return INTERRUPTED
         if self.failures:
-            well = self.restored or self.kept or self.untouched or self.left_alone
+            left_alone = self.left_alone or self.passed_over
+            well = self.restored or self.kept or self.untouched or left_alone
             return SOME_FAILED if well else ALL_FAILED
         return 0

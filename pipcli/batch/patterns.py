@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from pipcli.images.discovery import identity_of
+from pipcli.images.discovery import identity_of, is_folder
 
 _ANY_DEPTH = "**"
 
@@ -70,15 +70,7 @@ def _folders_in(folder: str) -> Iterator[str]:
     """The folders in a folder that are not hidden; none where it cannot be listed."""
     try:
         with os.scandir(folder or os.curdir) as listing:
-            names = [entry.name for entry in listing if not entry.name.startswith(".") and _is_folder(entry)]
+            names = [entry.name for entry in listing if not entry.name.startswith(".") and is_folder(entry)]
     except OSError:
         return iter(())
     return iter([os.path.join(folder, name) for name in names])
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is, or leads to, a folder; a link to itself leads nowhere."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

@@ -16,13 +16,20 @@ from pathlib import Path, PurePath
 
 from pipcli.batch.inputs import Named, is_single, named_inputs
 from pipcli.batch.naming import NameTemplate
-from pipcli.errors import OutputError, UsageError
+from pipcli.errors import ImageError, OutputError, UsageError
 from pipcli.images import SUFFIXES, find_images
 from pipcli.images.atomic import remove_temporaries
 from pipcli.images.dicom import claims_dicom
-from pipcli.images.discovery import identity_of
-from pipcli.images.formats import UNREAD_SUFFIXES, Format, format_of_name
+from pipcli.images.discovery import OWN, identity_of
+from pipcli.images.formats import (
+    UNREAD_SUFFIXES,
+    Format,
+    describe_stranger,
+    format_of_content,
+    format_of_name,
+)
 from pipcli.images.naming import shown
+from pipcli.images.reading import read_content
 
 _NOT_LISTED = "cannot be listed"
 
@@ -36,6 +43,8 @@ class Job:
         home: the folder, at or above the target's, whose ledger tells of it.
         relative: path of the source below the input that the user named, with slashes.
         dicom: it is DICOM by its content, or claims to be by its suffix.
+        known_as: what the user knows the source as, where that is another path: of what was unpacked, the zip
+            file's with the name in it.
     """
 
     source: Path
@@ -43,6 +52,12 @@ class Job:
     home: Path
     relative: str
     dicom: bool = False
+    known_as: Path | None = None
+
+    @property
+    def name(self) -> Path:
+        """The source as the user knows it, which messages tell."""
+        return self.known_as or self.source
 
     @property
     def output(self) -> str:
@@ -57,11 +72,28 @@ class Job:
 
 @dataclass(frozen=True)
 class File:
-    """An image that was found, where it comes to lie below an output folder, and whether it is DICOM."""
+    """An image that was found.
+
+    Attributes:
+        source: the file.
+        below: where it comes to lie below an output folder.
+        dicom, known_as: as in `Job`.
+    """
 
     source: Path
     below: PurePath
     dicom: bool
+    known_as: Path | None = None
+
+    @property
+    def name(self) -> Path:
+        """The source as the user knows it, which messages tell."""
+        return self.known_as or self.source
+
+
+def as_known(message: str, file: File | Job) -> str:
+    """A message of something that was given a file's path, with the name that the user knows in its place."""
+    return message.replace(shown(file.source), shown(file.name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +122,12 @@ class Aside:
     @property
     def failures(self) -> tuple[str, ...]:
         """A line for each of `unlisted`."""
-        return tuple(f"{shown(path)}: {why}" for path, why in self.unlisted.items())
+        return tuple(self.failed.values())
+
+    @property
+    def failed(self) -> Mapping[Path, str]:
+        """Each of `unlisted` → its line."""
+        return {path: f"{shown(path)}: {why}" for path, why in self.unlisted.items()}
 
 
 @dataclass(frozen=True)
@@ -160,6 +197,8 @@ def plan_batch(
     named = named_inputs([inputs]) if isinstance(inputs, str) else tuple(inputs)
     if target is not None:
         _refuse_leaving(named)
+    if is_single(named):
+        _refuse_hidden(named[0])
     if target is None:
         plan = _plan_in_place(named)
     elif not target:
@@ -170,7 +209,8 @@ def plan_batch(
         plan = _plan_folder(named, Path(target), template or NameTemplate())
     if target is not None:
         _refuse_overwritten_inputs(plan.jobs)
-    _refuse_collisions(plan.jobs)
+        # In place no name is made that is not there already.
+        _refuse_collisions(plan.jobs)
     for job in plan.jobs:
         if not job.in_place:
             _refuse_irregular(job.target)
@@ -202,6 +242,21 @@ def require_format(target: str, format_: Format | None) -> None:
         )
 
 
+def require_output(target: str, format_: Format | None) -> None:
+    """Check that a single image, which comes from a stream, can be written at a file's path.
+
+    Raises:
+        UsageError: the suffix names no format that can be written, or not the one that is asked for.
+        OutputError: it cannot be written there, or what is there is no regular file.
+    """
+    path = Path(target)
+    require_format(target, format_)
+    if path.suffix and path.suffix.lower() not in SUFFIXES:
+        raise _unknown_suffix(path)
+    require_writable(path.parent)
+    _refuse_irregular(path)
+
+
 def _plan_file(named: Named, target: str, template: NameTemplate | None) -> Plan:
     source = named.path
     folder = target.endswith(("/", os.sep)) or os.path.isdir(target)
@@ -216,7 +271,7 @@ def _plan_file(named: Named, target: str, template: NameTemplate | None) -> Plan
         require_format(target, template.format_)
     job = Job(source, path, Path(target) if folder else path.parent, named.below.as_posix(), dicom)
     _check_suffix(job)
-    require_writable(path.parent)
+    _require_place(path.parent)
     return Plan((job,))
 
 
@@ -232,19 +287,37 @@ def _check_suffix(job: Job) -> None:
     if job.dicom:
         if job.target.name != job.source.name and suffix in SUFFIXES:
             raise UsageError(
-                f"{shown(job.target)}: {shown(job.source)} is DICOM and is written as such, not as {suffix}"
+                f"{shown(job.target)}: {shown(job.name)} is DICOM and is written as such, not as {suffix}"
             )
     elif suffix and suffix not in SUFFIXES and os.path.exists(job.source):
-        known = ", ".join(sorted(SUFFIXES))
-        raise UsageError(f"{shown(job.target)}: its suffix is none that can be written: {known}")
+        if suffix in UNREAD_SUFFIXES and suffix == job.source.suffix.lower():
+            raise _unread(job)
+        raise _unknown_suffix(job.target)
+
+
+def _unknown_suffix(target: Path) -> UsageError:
+    known = ", ".join(sorted(SUFFIXES))
+    return UsageError(f"{shown(target)}: its suffix is none that can be written: {known}")
+
+
+def _unread(job: Job) -> UsageError:
+    """What is wrong with a single picture of a format that is not read: what its content says it is."""
+    try:
+        content = read_content(job.source)
+    except ImageError as error:
+        return UsageError(as_known(str(error), job))
+    known = format_of_content(content) is not None  # such as a raw file, which is a TIFF of its own kind
+    reason = "is a picture of a format that is not read" if known else describe_stranger(content)
+    return UsageError(f"{shown(job.name)}: {reason}")
 
 
 def _plan_folder(inputs: Sequence[Named], target: Path, template: NameTemplate) -> Plan:
     _refuse_target(inputs, target)
+    _require_place(target)
 
-    def job(source: Path, below: PurePath, dicom: bool) -> Job:
-        path = target / below.with_name(_named(below.name, template, dicom))
-        return Job(source, path, target, below.as_posix(), dicom)
+    def job(file: File) -> Job:
+        path = target / file.below.with_name(_named(file.below.name, template, file.dicom))
+        return Job(file.source, path, target, file.below.as_posix(), file.dicom, file.known_as)
 
     gathered = _gather(inputs, exclude=(target,), make=job)
     for each in gathered.jobs:
@@ -253,10 +326,10 @@ def _plan_folder(inputs: Sequence[Named], target: Path, template: NameTemplate) 
 
 
 def _plan_in_place(inputs: Sequence[Named]) -> Plan:
-    def job(source: Path, below: PurePath, dicom: bool) -> Job:
+    def job(file: File) -> Job:
         # What a link leads to is restored, and the link stays.
-        path = Path(os.path.realpath(source))
-        return Job(path, path, path.parent, below.as_posix(), dicom)
+        path = Path(os.path.realpath(file.source))
+        return Job(path, path, path.parent, file.below.as_posix(), file.dicom)
 
     plan = _gather(inputs, exclude=(), make=job)
     for each in plan.jobs:
@@ -281,6 +354,8 @@ def list_files(inputs: Sequence[Named], exclude: Sequence[Path] = ()) -> Listing
         UsageError: nothing is left but what is passed over, or a single folder cannot be listed.
     """
     single, count = is_single(inputs), _Count()
+    if single:
+        _refuse_hidden(inputs[0])
     excluded = {identity for path in exclude if (identity := identity_of(path)) is not None}
     passed = None
     for named in inputs:
@@ -330,19 +405,23 @@ class _Count:
             self.unlisted[named.path] = _NOT_LISTED
             return
         for name in found.images:
-            self._add(File(named.path / name, named.below / name, name in found.dicom))
+            known_as = None if named.known_as is None else named.known_as / name
+            self._add(File(named.path / name, named.below / name, name in found.dicom, known_as))
         self.hidden += found.hidden
         self.others += found.others
         self.unread.update(found.unread)
         self.loops += len(found.loops)
-        self.unlisted |= {named.path / name: _NOT_LISTED for name in found.unreadable}
+        top = named.known_as or named.path
+        self.unlisted |= {top / name: _NOT_LISTED for name in found.unreadable}
 
     def add_file(self, named: Named, single: bool) -> None:
-        """Add a file; among others, one that is there and whose suffix names no image is left alone."""
+        """Add a file; among others, what is there and hidden, or no image by its suffix, is left alone."""
         suffix, dicom = named.path.suffix.lower(), claims_dicom(named.path)
         # All zip files that can be unpacked have become folders.
         if named.broken is not None:
             self.unlisted[named.path] = named.broken
+        elif named.hidden and not single and os.path.lexists(named.path):
+            self.hidden += not named.path.name.startswith(OWN)
         # What has no suffix may be an image, and what is not there is to fail when it is read.
         elif single or dicom or not suffix or suffix in SUFFIXES or not os.path.exists(named.path):
             self._add(File(named.path, named.below, dicom))
@@ -367,19 +446,20 @@ def list_for_sorting(inputs: Sequence[Named], target: Path) -> Listing:
     """
     _refuse_leaving(inputs)
     _refuse_target(inputs, target)
+    require_writable(target)
     listing = list_files(inputs, (target,))
-    _refuse_collisions([Job(file.source, target / file.below, target, "") for file in listing.files])
+    _refuse_collisions(
+        [Job(file.source, target / file.below, target, "", known_as=file.known_as) for file in listing.files]
+    )
     return listing
 
 
-def _gather(
-    inputs: Sequence[Named], exclude: Sequence[Path], make: Callable[[Path, PurePath, bool], Job]
-) -> Plan:
+def _gather(inputs: Sequence[Named], exclude: Sequence[Path], make: Callable[[File], Job]) -> Plan:
     """The jobs of all inputs; a file that is reached twice on one and the same way is one job."""
     listing = list_files(inputs, exclude)
     jobs: dict[tuple[Path, Path], Job] = {}
     for file in listing.files:
-        job = make(file.source, file.below, file.dicom)
+        job = make(file)
         jobs.setdefault((job.source, job.target), job)
     return Plan(
         tuple(jobs.values()),
@@ -389,6 +469,12 @@ def _gather(
         unlisted=listing.unlisted,
         unread=listing.unread,
     )
+
+
+def _refuse_hidden(named: Named) -> None:
+    """Refuse a single file that is hidden: among others it would be left alone."""
+    if named.hidden and not os.path.isdir(named.path):
+        raise UsageError(f"{shown(named.path)}: is hidden, and hidden files are left alone")
 
 
 def _refuse_leaving(inputs: Sequence[Named]) -> None:
@@ -402,13 +488,12 @@ def _refuse_leaving(inputs: Sequence[Named]) -> None:
 
 
 def _refuse_target(inputs: Sequence[Named], target: Path) -> None:
-    """Refuse an output folder that is none, lies in an input, or cannot be written to."""
+    """Refuse an output folder that is none, or lies in an input."""
     if os.path.exists(target) and not os.path.isdir(target):
         raise OutputError(f"{shown(target)}: is a file; for a folder of images it must be a folder")
     for named in inputs:
         if os.path.isdir(named.path):
             _refuse_nesting(named.path, target)
-    require_writable(target)
 
 
 def _refuse_nesting(source: Path, target: Path) -> None:
@@ -424,6 +509,16 @@ def _refuse_nesting(source: Path, target: Path) -> None:
                 f"{shown(target)}: the output lies inside the input {shown(source)}, "
                 "where the next run would restore it again"
             )
+
+
+def _require_place(folder: Path) -> None:
+    """Check that a folder of outputs is there or can be made.
+
+    One that is there may hold all outputs already, and have become read-only: whether anything is to be
+    written to it, only the run knows.
+    """
+    if not os.path.isdir(folder):
+        require_writable(folder)
 
 
 def require_writable(folder: Path) -> None:
@@ -458,7 +553,11 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
         name = unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(job.target)).casefold())
         other = taken.setdefault(name, job)
         if other is not job:
+            alike = (
+                f"one name, {shown(job.target)}"
+                if job.target == other.target
+                else "names that are one and the same on some file systems"
+            )
             raise UsageError(
-                f"{shown(job.source)} and {shown(other.source)}: their outputs would have names that are one "
-                "and the same on some file systems; rename one"
+                f"{shown(job.name)} and {shown(other.name)}: their outputs would have {alike}; rename one"
             )

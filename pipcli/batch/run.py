@@ -34,10 +34,11 @@ def finished_jobs(
     dicom: DicomOptions | None,
     keeping: Keeping,
     wishes: Wishes | None = None,
-) -> frozenset[Job]:
-    """The jobs of a plan that `run_plan` with the same arguments would find done."""
+) -> dict[Job, Outcome]:
+    """The jobs of a plan that `run_plan` with the same arguments would find done, and what it would say."""
     stages = Stages(restorer, choice, strength, dicom, keeping, wishes or Wishes())
-    return frozenset(job for job in plan.jobs if stages.finished(job))
+    looked = (stages.look(job) for job in plan.jobs)
+    return {work.job: _outcome_of(work) for work in looked if work.kept}
 
 
 def run_plan(
@@ -114,6 +115,27 @@ def run_plan(
     return tally.summary(plan, time.monotonic() - start, interrupted, stopped_by)
 
 
+def _outcome_of(work: Work) -> Outcome:
+    """What became of a file; where an earlier run did it, as the ledger tells."""
+    treatment, earlier = work.treatment, work.earlier
+    return Outcome(
+        job=work.job,
+        seconds=work.seconds,
+        error=work.error,
+        warnings=tuple(work.warnings) if earlier is None else earlier.warnings,
+        redone=len(work.redone),
+        left_alone=treatment.left_alone if earlier is None else earlier.left_alone,
+        copied=treatment.left_alone is not None and treatment.data is not None
+        if earlier is None
+        else earlier.left_alone is not None and earlier.output_sha256 is not None,
+        series=treatment.series if earlier is None else earlier.series,
+        kept=work.kept,
+        kept_otherwise=work.kept_otherwise,
+        untouched=work.untouched,
+        decision=work.decision if earlier is None else earlier.decision,
+    )
+
+
 @dataclass
 class _Tally:
     """The sums of a run."""
@@ -121,6 +143,7 @@ class _Tally:
     done: set[Path] = field(default_factory=set)
     restored: int = 0
     kept: int = 0
+    kept_otherwise: int = 0
     redone: int = 0
     copied: int = 0
     untouched: int = 0
@@ -133,31 +156,16 @@ class _Tally:
 
     def count(self, work: Work) -> Outcome:
         """Add one file, and say what became of it."""
-        job, earlier = work.job, work.earlier
-        outcome = Outcome(
-            job=job,
-            seconds=work.seconds,
-            error=work.error,
-            warnings=tuple(work.warnings) if earlier is None else earlier.warnings,
-            redone=len(work.redone),
-            left_alone=work.treatment.left_alone if earlier is None else earlier.left_alone,
-            copied=work.treatment.left_alone is not None and work.treatment.data is not None
-            if earlier is None
-            else earlier.left_alone is not None and earlier.output_sha256 is not None,
-            series=work.treatment.series if earlier is None else earlier.series,
-            kept=work.kept,
-            untouched=work.untouched,
-            decision=work.decision if earlier is None else earlier.decision,
-        )
+        job, outcome = work.job, _outcome_of(work)
         verdict = None if outcome.decision is None else outcome.decision["verdict"]
         self.done.add(job.target)
         self.redone += outcome.redone
         if outcome.error is not None:
             self.failures.append(outcome.error)
-            self.failed_slices.extend([(job.source, outcome.series)] if job.dicom else [])
+            self.failed_slices.extend([(job.name, outcome.series)] if job.dicom else [])
             return outcome
         if outcome.series:
-            (self.clean_slices if verdict == CLEAN else self.slices).append((job.source, outcome.series))
+            (self.clean_slices if verdict == CLEAN else self.slices).append((job.name, outcome.series))
         if verdict is not None:
             self.verdicts[verdict] += 1
         if outcome.left_alone is not None:
@@ -165,6 +173,7 @@ class _Tally:
             self.copied += outcome.copied
         elif outcome.kept:
             self.kept += 1
+            self.kept_otherwise += outcome.kept_otherwise
         elif outcome.untouched:
             self.untouched += 1
         else:
@@ -175,7 +184,7 @@ class _Tally:
         self, plan: Plan, seconds: float, interrupted: bool, stopped_by: PipcliError | None
     ) -> Summary:
         unreached = [job for job in plan.jobs if job.target not in self.done]
-        self.failed_slices.extend((job.source, None) for job in unreached if job.dicom)
+        self.failed_slices.extend((job.name, None) for job in unreached if job.dicom)
         return Summary(
             restored=self.restored,
             failures=(*plan.failures, *self.failures),
@@ -189,6 +198,8 @@ class _Tally:
             incomplete=incomplete_series(self.slices, self.failed_slices),
             divided=divided_series(self.slices, self.clean_slices),
             kept=self.kept,
+            kept_otherwise=self.kept_otherwise,
             untouched=self.untouched,
             verdicts=dict(self.verdicts),
+            passed_over=plan.left_alone,
         )

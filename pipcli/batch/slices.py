@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ def require_denoising(plan: Plan, passes: Iterable[Weights]) -> None:
         return
     for job in plan.jobs:
         if job.dicom:
-            raise UsageError(f"{shown(job.source)}: is DICOM, on which only --task denoise is allowed")
+            raise UsageError(f"{shown(job.name)}: is DICOM, on which only --task denoise is allowed")
 
 
 def _positive(weights: Weights) -> Weights:
@@ -144,9 +144,9 @@ def incomplete_series(
             missing[series].append(path)
     lines = []
     for series, paths in missing.items():
-        total = len(whole[series]) + len(paths)
+        # Not of how many: other shares and --skip-existing keep slices from our sight.
         folder = shown(whole[series][0].parent)
-        lines.append(f"{folder}: a series is not whole: {len(paths)} of {total} missing: {_names(paths)}")
+        lines.append(f"{folder}: a series is not whole: {len(paths)} missing: {_names(paths)}")
     return tuple(lines)
 
 
@@ -158,17 +158,21 @@ def divided_series(
     Args:
         restored, untouched: files with the series they belong to.
     """
-    counts = Counter(series for _, series in restored)
+    begun = {series for _, series in restored}
     clean: dict[str, list[Path]] = defaultdict(list)
     for path, series in untouched:
-        if series in counts:
+        if series in begun:
             clean[series].append(path)
     return tuple(
-        f"{shown(paths[0].parent)}: a series was restored in part: {len(paths)} of "
-        f"{counts[series] + len(paths)} show no noise and stay in the old one (--task denoise restores "
-        f"all): {_names(paths)}"
-        for series, paths in clean.items()
+        f"{shown(paths[0].parent)}: a series was restored in part: {_slices(len(paths))} no noise and "
+        f"{'stays' if len(paths) == 1 else 'stay'} in the old one (--task denoise restores all): "
+        f"{_names(paths)}"
+        for paths in clean.values()
     )
+
+
+def _slices(count: int) -> str:
+    return "1 slice shows" if count == 1 else f"{count} slices show"
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -190,7 +194,7 @@ def _treat(
     image = read_dicom(job.source, others=others, max_pixels=max_pixels)
     if isinstance(image, LeftAlone):
         copied = options.copy_others and image.copyable
-        return Treatment(_content(job.source) if copied else None, left_alone=image.reason)
+        return Treatment(whole_content(job.source) if copied else None, left_alone=image.reason)
 
     stored, windows = np.empty_like(image.stored), []
     notes = list(image.notes)
@@ -202,7 +206,7 @@ def _treat(
     try:
         decision = choice.decide(telling_frame(image, wanted), (Degradation.NOISE,))
         if not decision.passes:
-            return Treatment(_content(job.source), series=series, decision=decision)
+            return Treatment(whole_content(job.source), series=series, decision=decision)
         (omega,) = decision.omegas(restorer.degradations)
 
         def denoise(shown: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -247,7 +251,12 @@ def _derivation(
     )
 
 
-def _content(source: Path) -> bytes:
+def whole_content(source: Path) -> bytes:
+    """Every byte of a file, whatever it is: what a copy of it holds.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     try:
         return source.read_bytes()
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipcli.batch.keeping import Existing, Keeping
 from pipcli.batch.ledger import Entry, Recipe, as_recorded, hash_bytes, hash_file
 from pipcli.batch.limits import refuse_too_large, weight_under_way
-from pipcli.batch.plan import Job
+from pipcli.batch.plan import Job, as_known
 from pipcli.batch.refusals import of_one_file
 from pipcli.batch.slices import DicomOptions, Treatment, series_id, treat_dicom
 from pipcli.errors import DeviceError, ImageError, OutputError, PipcliError
@@ -49,6 +49,7 @@ class Work:
         redone: what the numeric guard computed again.
         earlier: the ledger's entry of an output that is there already.
         kept: there is such an output, and nothing to do.
+        kept_otherwise: as in Outcome.
         error: why there is no output.
         fatal: the error that ends the run for all files.
     """
@@ -68,6 +69,7 @@ class Work:
     redone: list[Redo] = field(default_factory=list)
     earlier: Entry | None = None
     kept: bool = False
+    kept_otherwise: bool = False
     error: str | None = None
     fatal: PipcliError | None = None
 
@@ -88,13 +90,13 @@ class Work:
     def stage(self) -> Iterator[None]:
         """Whatever is raised within becomes this file's error."""
         start = time.monotonic()
-        name = shown(self.job.source)
+        name = shown(self.job.name)
         try:
             yield
         except (OutputError, DeviceError) as problem:
-            self.fatal, self.error = problem, str(problem)
+            self.fatal, self.error = problem, as_known(str(problem), self.job)
         except PipcliError as problem:
-            self.error = str(problem)
+            self.error = as_known(str(problem), self.job)
         except MemoryError:
             self.error = f"{name}: does not fit into memory"
         except Exception as problem:  # a bug, or a library's surprise: it must not cost the other files
@@ -122,16 +124,16 @@ class Stages:
     memory: int | None = None
     allow_cpu: bool = False
 
-    def finished(self, job: Job) -> bool:
-        """Whether `load` would find the file's output there."""
+    def look(self, job: Job) -> Work:
+        """What `load` would find of a file's output, without what it would read."""
         work = Work(job)
         with work.stage():
             if self._skipped(job):
-                return True
-            if self.keeping is not None and self.keeping.ledger.entries(job.home, job.output):
+                work.kept = True
+            elif self.keeping is not None and self.keeping.ledger.entries(job.home, job.output):
                 work.sha256 = hash_file(job.source)
                 self._look_back(work)
-        return work.kept
+        return work
 
     def load(self, job: Job) -> Work:
         """Read and decode a file, unless its output is there."""
@@ -163,7 +165,11 @@ class Stages:
     def _keep_times(self, work: Work) -> None:
         """Those of the source, for its output, where they are asked for."""
         if self.keeping is not None and self.keeping.preserve_times:
-            status = work.job.source.stat()
+            try:
+                status = work.job.source.stat()
+            except OSError as error:  # it was there when it was planned
+                reason = error.strerror or error
+                raise ImageError(f"{shown(work.job.source)}: cannot be read: {reason}") from error
             work.times = status.st_atime_ns, status.st_mtime_ns
 
     def compute(self, works: Sequence[Work]) -> None:
@@ -308,8 +314,9 @@ class Stages:
             return
         recipe = self._recipe(job)
         there: str | None = work.sha256 if job.in_place else None
-        for entry in keeping.ledger.entries(job.home, job.output):
-            if entry.error is not None or Recipe(entry.model_sha256, entry.parameters) != recipe:
+        entries = [entry for entry in keeping.ledger.entries(job.home, job.output) if entry.error is None]
+        for entry in entries:
+            if Recipe(entry.model_sha256, entry.parameters) != recipe:
                 continue
             if not job.in_place and entry.input_sha256 != work.sha256:
                 continue
@@ -319,6 +326,14 @@ class Stages:
                 continue
             if entry.output_sha256 is None or entry.output_sha256 == there:
                 work.kept, work.earlier = True, entry
+                return
+        if not job.in_place:
+            return
+        for entry in entries:
+            # What other settings have made of the file stands there now, and its input is gone: to restore
+            # that would be to restore twice. What they left as it was can still be restored.
+            if entry.output_sha256 == work.sha256 != entry.input_sha256:
+                work.kept, work.kept_otherwise, work.earlier = True, True, entry
                 return
 
     def _recipe(self, job: Job) -> Recipe:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from pipcli.batch.inputs import Named, is_single
-from pipcli.errors import OutputError, PipcliError, UsageError
+from pipcli.errors import OutputError, UsageError
 from pipcli.images.discovery import Identity, identity_of
 from pipcli.images.naming import shown
 
@@ -26,31 +26,51 @@ _SHARE = 0.9
 def unpacked(inputs: Sequence[Named], in_place: bool = False) -> Iterator[tuple[Named, ...]]:
     """The inputs with a folder in place of each zip file, by content; the folders go when the context ends.
 
-    Zip files within folders are left alone. Among several inputs, one that is damaged or encrypted stays the
-    file that it is, for the plan to count as a failure.
+    Zip files within folders are left alone. Among several inputs only names that end in .zip are looked at:
+    what a pattern or list takes in may be a document that is a zip file by its content. One that cannot be
+    unpacked stays the file that it is there, for the plan to count as a failure.
 
     They lie below the system's folder for temporary files, open to nobody else, and are named as the zip
     files are. A single zip file's tree comes to lie below the output by its top, of several each below its
     own name without suffix.
 
     Raises:
-        UsageError: a single zip file is damaged or encrypted; two files in one have one name; what one holds
-            does not fit on the disk; or it is to be restored in place.
-        OutputError: it cannot be unpacked.
+        UsageError: a single zip file is damaged or encrypted, two files in it have one name, or what it holds
+            does not fit on the disk; or one is to be restored in place.
+        OutputError: there is no folder for temporary files, or a single one cannot be unpacked.
     """
-    packed = [named.path for named in inputs if is_zip(named.path)]
+    single = is_single(inputs)
+    packed = dict.fromkeys(named for named in inputs if _may_be_packed(named, single) and is_zip(named.path))
     if in_place:
-        _refuse_in_place(packed if is_single(inputs) else list(filter(zipfile.is_zipfile, packed)))
+        _refuse_in_place([named.path for named in packed if single or zipfile.is_zipfile(named.path)])
     if in_place or not packed:
         yield tuple(inputs)
         return
-    with tempfile.TemporaryDirectory(prefix="pipcli-") as temporary:
+    with _temporary_folder() as temporary:
         yield tuple(
-            _in_folder(named, Path(temporary) / str(index), is_single(inputs))
-            if is_zip(named.path)
-            else named
+            _in_folder(named, temporary / str(index), single) if named in packed else named
             for index, named in enumerate(inputs)
         )
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder of our own below the system's for temporary files; goes when the context ends."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="pipcli-")
+    except OSError as error:
+        # Where there is none at all the error names no file, but says which folders were tried.
+        place = f"{shown(Path(error.filename).parent)}: " if error.filename else ""
+        raise OutputError(
+            f"{place}zip files cannot be unpacked, the folder for temporary files ($TMPDIR) cannot be used: "
+            f"{error.strerror or error}"
+        ) from error
+    with folder:
+        yield Path(folder.name)
+
+
+def _may_be_packed(named: Named, single: bool) -> bool:
+    return not named.hidden and (single or named.path.name.lower().endswith(".zip"))
 
 
 def is_zip(path: Path) -> bool:
@@ -65,7 +85,7 @@ def is_zip(path: Path) -> bool:
 
 
 class _BrokenError(Exception):
-    """What is wrong with a zip file that cannot be read."""
+    """What is wrong with a zip file that cannot be unpacked, wherever to."""
 
 
 def _refuse_in_place(packed: Sequence[Path]) -> None:
@@ -74,16 +94,19 @@ def _refuse_in_place(packed: Sequence[Path]) -> None:
 
 
 def _in_folder(named: Named, place: Path, single: bool) -> Named:
-    """The input as a folder within a place of its own; among others it stays a file if it cannot be read."""
+    """The input as a folder within a place of its own; among others it stays a file if that cannot be."""
     folder = place / named.path.name
     try:
         _unpack(named.path, folder)
-    except _BrokenError as error:
+    except (_BrokenError, OSError) as error:
+        told = f"cannot be unpacked: {error.strerror or error}" if isinstance(error, OSError) else str(error)
         if single:
-            raise UsageError(f"{shown(named.path)}: {error}") from error
-        shutil.rmtree(place)
-        return replace(named, broken=str(error))
-    return replace(named, path=folder, below=PurePath() if single else _stem(named.below))
+            kind = OutputError if isinstance(error, OSError) else UsageError
+            raise kind(f"{shown(named.path)}: {told}") from error
+        shutil.rmtree(place, ignore_errors=True)
+        return replace(named, broken=told)
+    below = PurePath() if single else _stem(named.below)
+    return replace(named, path=folder, below=below, known_as=named.path)
 
 
 def _stem(below: PurePath) -> PurePath:
@@ -94,6 +117,12 @@ def _stem(below: PurePath) -> PurePath:
 
 
 def _unpack(path: Path, folder: Path) -> None:
+    """Put what a zip file holds into a new folder.
+
+    Raises:
+        _BrokenError: it cannot be unpacked anywhere.
+        OSError: it cannot be read, or nothing written there.
+    """
     try:
         folder.mkdir(parents=True)
         with zipfile.ZipFile(path) as archive:
@@ -102,8 +131,8 @@ def _unpack(path: Path, folder: Path) -> None:
                 raise _BrokenError("is an encrypted zip file")
             size, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
             if size > free * _SHARE:
-                raise UsageError(
-                    f"{shown(path)}: holds {size} bytes, of which {int(free * _SHARE)} fit in {shown(folder)}"
+                raise _BrokenError(
+                    f"holds {size} bytes, of which {int(free * _SHARE)} fit in {shown(folder.parents[1])}"
                 )
             made: set[Identity | None] = set()
             for member in members:
@@ -112,20 +141,18 @@ def _unpack(path: Path, folder: Path) -> None:
                 # By identity: on some file systems `A.png` and `a.png` are one file too.
                 identity = identity_of(file)
                 if identity in made:
-                    raise UsageError(
-                        f"{shown(path)}: {shown(member.filename)}: another file in it has the same name"
-                    )
+                    raise _BrokenError(f"{shown(member.filename)}: another file in it has the same name")
                 made.add(identity)
                 _keep_time(member, file)
-    except (PipcliError, _BrokenError):
+    except _BrokenError:
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
         # NotImplementedError is what zipfile raises of a compression that it does not have.
         raise _BrokenError(f"is a damaged zip file: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise _BrokenError("is a damaged zip file: a file and a folder in it have one name") from error
-    except OSError as error:
-        raise OutputError(f"{shown(path)}: cannot be unpacked: {error.strerror or error}") from error
+    except OSError:
+        raise
     except Exception as error:
         # zlib, lzma and bz2 have errors of their own.
         raise _BrokenError(f"is a damaged zip file: {type(error).__name__}") from error

@@ -24,10 +24,11 @@ from pipcli.cli.export import export
 from pipcli.cli.messages import complain
 from pipcli.cli.models import models
 from pipcli.cli.restore import restore
+from pipcli.cli.results import lose_stdout
 from pipcli.cli.speed import speed
-from pipcli.cli.standard import lead_nowhere, open_closed_streams
+from pipcli.cli.standard import lead_nowhere, never_fail_to_encode, open_closed_streams
 from pipcli.cli.train import train
-from pipcli.errors import INTERRUPTED, OutputError, PipcliError
+from pipcli.errors import INTERRUPTED, PipcliError
 
 # The parser's own errors. typer took click in between its versions, so their module goes by two names.
 _ParserError: Any = typer.BadParameter.__mro__[2]
@@ -47,20 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Whatever a user can cause becomes one line on stderr; a traceback is a bug.
     """
     open_closed_streams()
+    never_fail_to_encode()
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has gone (`| head`).
-        lead_nowhere(sys.stdout)
-        return 1
     except OSError as error:
         if error.filename is not None:  # a file's: the commands tell of these, so that this is a bug
             raise
-        lead_nowhere(sys.stdout)
-        complain(f"standard output: cannot be written: {error.strerror or error}")
-        return OutputError.exit_code
+        return lose_stdout(error).exit_code
     except (KeyboardInterrupt, typer.Abort):
+        try:
+            sys.stdout.flush()
+        except OSError:  # Ctrl-C has ended the program that read it, too
+            lead_nowhere(sys.stdout)
         return INTERRUPTED
     return code
 
@@ -75,6 +75,8 @@ def _run(arguments: Sequence[str]) -> int:
     except _ParserError as error:
         complain(error.format_message())
         return int(error.exit_code)
+    except SystemExit:  # what typer makes of a broken pipe, and of nothing else
+        raise BrokenPipeError from None
     return int(code or 0)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,29 +14,41 @@ from pipcli.cli.choosing import AUTO
 from pipcli.cli.messages import complain, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipcli.batch.estimate import Estimate
     from pipcli.batch.outcome import Outcome, Summary
-    from pipcli.batch.plan import Job, Plan
+    from pipcli.batch.plan import Aside, Job, Plan
     from pipcli.inference.engine import Restorer
 
 MOST_KINDS = 20
 """Kinds of warnings that a summary tells of."""
+_TO_RESTORE, _THERE, _LEFT_ALONE = "to restore", "there already", "left alone"
+"""What a dry run says of a file."""
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]\d+)?")
 
 
 @contextmanager
-def progress_bar(count: int, quiet: bool, printing: bool) -> Iterator[Callable[[], object]]:
-    """A bar on stderr where that is a terminal; gives a function to call after each file.
+def progress_bar(
+    count: int | None, quiet: bool, printing: bool = False, unit: str = "file"
+) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr where that is a terminal; gives a function to call after each file, with its name.
 
     Args:
+        count: of all files; None where nobody knows.
         printing: lines go to stdout meanwhile; where that is a terminal too, there is no bar, since they
             would be written into it.
     """
     from tqdm import tqdm
 
     hidden = quiet or not sys.stderr.isatty() or (printing and sys.stdout.isatty())
-    with tqdm(total=count, unit="file", file=sys.stderr, disable=hidden, leave=False) as bar:
-        yield bar.update
+    with tqdm(total=count, unit=unit, file=sys.stderr, disable=hidden, leave=False) as bar:
+
+        def advance(name: str) -> None:
+            bar.set_postfix_str(name, refresh=False)
+            bar.update()
+
+        yield advance
 
 
 def outcome_line(outcome: Outcome, task: str, told: Any) -> str:
@@ -49,7 +61,7 @@ def outcome_line(outcome: Outcome, task: str, told: Any) -> str:
     decision = outcome.decision
     has_output = outcome.error is None and (outcome.left_alone is None or outcome.copied)
     line = {
-        "input": str(outcome.job.source),
+        "input": str(outcome.job.name),
         "output": str(outcome.job.target) if has_output else None,
         "task": task,
         "omega": told if decision is None else decision["omega"],
@@ -60,6 +72,24 @@ def outcome_line(outcome: Outcome, task: str, told: Any) -> str:
         "left_alone": outcome.left_alone,
         "kept": outcome.kept,
         "error": outcome.error,
+    }
+    return json.dumps(line)
+
+
+def failure_line(path: Path, error: str, task: str, told: Any) -> str:
+    """The line of what was named or found and could not be looked into: a zip file, or a folder."""
+    line = {
+        "input": str(path),
+        "output": None,
+        "task": task,
+        "omega": told,
+        "decision": None,
+        "untouched": False,
+        "seconds": 0.0,
+        "warnings": [],
+        "left_alone": None,
+        "kept": False,
+        "error": error,
     }
     return json.dumps(line)
 
@@ -89,8 +119,20 @@ def _tell_notes(summary: Summary, plan: Plan, warnings: Mapping[str, int]) -> No
         say(f"left alone: {passed_over(plan)}")
     if summary.verdicts:
         say(f"found: {findings(summary.verdicts)}")
+    if summary.kept_otherwise:
+        say(kept_otherwise(summary.kept_otherwise))
     if summary.redone:
         say(f"{summary.redone} results were not finite or absurd at first, computed again in more bits")
+
+
+def kept_otherwise(count: int) -> str:
+    """That so many files stay as other settings have made them in place."""
+    which = (
+        "1 restored before with other settings is"
+        if count == 1
+        else f"{count} restored before with other settings are"
+    )
+    return f"{which} kept; --overwrite restores {'it' if count == 1 else 'them'} again"
 
 
 def warning_lines(warnings: Mapping[str, int]) -> list[str]:
@@ -158,23 +200,42 @@ def decision_line(decision: Mapping[str, Any]) -> str:
 
 
 def tell_plan(
-    plan: Plan, finished: Collection[Job], estimate: Estimate, task: str, restorer: Restorer, as_json: bool
+    plan: Plan,
+    finished: Mapping[Job, Outcome],
+    estimate: Estimate,
+    task: str,
+    restorer: Restorer,
+    as_json: bool,
 ) -> None:
-    """A dry run's results: every file on stdout, and what all of it will cost."""
+    """A dry run's results: every file on stdout, and what all of it will cost.
+
+    Args:
+        finished: what an earlier run did, as :func:`pipcli.batch.run.finished_jobs` tells.
+    """
     from pipcli.images.naming import shown
 
-    for job in plan.jobs:
-        state = "there already" if job in finished else "to restore"
+    states = {job: _state_of(finished.get(job)) for job in plan.jobs}
+    for job, state in states.items():
+        has_output = state != _LEFT_ALONE
         if as_json:
-            line = {"input": str(job.source), "output": str(job.target), "state": state}
-            print(json.dumps(line))
+            output = str(job.target) if has_output else None
+            print(json.dumps({"input": str(job.name), "output": output, "state": state, "error": None}))
         else:
-            print(f"{shown(job.source)} -> {shown(job.target)} ({state})")
+            output = f" -> {shown(job.target)}" if has_output else ""
+            print(f"{shown(job.name)}{output} ({state})")
+    if as_json:
+        for path, failure in plan.failed.items():
+            print(json.dumps({"input": str(path), "output": None, "state": "failed", "error": failure}))
     tell = say if as_json else print
-    todo = len(plan.jobs) - len(finished)
-    tell(f"files: {todo} to restore, {len(finished)} there already, {plan.left_alone} left alone")
+    counts = Counter(states.values())
+    todo = counts[_TO_RESTORE]
+    left_alone = plan.left_alone + counts[_LEFT_ALONE]
+    tell(f"files: {todo} to restore, {counts[_THERE]} there already, {left_alone} left alone")
     if plan.left_alone:
         tell(f"left alone: {passed_over(plan)}")
+    otherwise = sum(outcome.kept_otherwise for outcome in finished.values())
+    if otherwise:
+        tell(kept_otherwise(otherwise))
     for failure in plan.failures:
         tell(failure)
     tell(f"task: {task}, {shape(restorer)}, {restorer.place} in {restorer.precision}")
@@ -191,14 +252,21 @@ def tell_plan(
         tell(f"disk: about {amount(estimate.disk)}, {amount(estimate.free)} free{short}")
 
 
+def _state_of(earlier: Outcome | None) -> str:
+    """What a dry run says of a file, by what an earlier run did with it."""
+    if earlier is None:
+        return _TO_RESTORE
+    return _THERE if earlier.left_alone is None or earlier.copied else _LEFT_ALONE
+
+
 def shape(restorer: Restorer) -> str:
     """How much is computed at once."""
     batch = f", batches of {restorer.batch}" if restorer.batch > 1 else ""
     return f"tile {restorer.tiling.tile}{batch}"
 
 
-def passed_over(plan: Plan) -> str:
-    """What the plan leaves alone, by kind."""
+def passed_over(plan: Aside) -> str:
+    """What a plan or listing leaves alone, by kind."""
     formats = ", ".join(f"{count} {suffix}" for suffix, count in sorted(plan.unread.items()))
     kinds = (
         (sum(plan.unread.values()), f"of formats that are not read ({formats})"),

@@ -7,13 +7,14 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from pipcli.cli.labels import WEIGHTS_SUFFIX, labels_of
 from pipcli.cli.messages import say
 from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption, TileOption
+from pipcli.cli.results import table_console
 from pipcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def bench(
     how = choose_precision(precision.value, where)
     baselines = [word.strip() for word in over.split(",")] if over else []
     names = [word.strip() for word in (model or zoo.DEFAULT_MODEL).split(",")]
-    if set(names) & set(baselines) or len({*names, *baselines}) < len(names) + len(baselines):
+    labels = labels_of(baselines + names)
+    if len(set(labels)) < len(labels):
         raise UsageError("a model stands twice in --model and --over")
     if not quiet:
         threads = f"{torch.get_num_threads()} thread{'' if torch.get_num_threads() == 1 else 's'}"
@@ -94,12 +96,12 @@ def bench(
     results = []
     total = len(names + baselines) * len(sizes) * (warmup + runs)
     with tqdm(total=total, unit="run", file=sys.stderr, disable=quiet or not sys.stderr.isatty()) as bar:
-        for name in baselines + names:
+        for name, label in zip(baselines + names, labels, strict=True):
             network = _model(name)
             cost = count_cost(network, len(network.degradations))
             restorer = Restorer(network, where, how, tile)
             timings = [time_restoring(restorer, *each, warmup, runs, bar.update) for each in sizes]
-            results.append(Bench(_label(name), cost, tuple(timings)))
+            results.append(Bench(label, cost, tuple(timings)))
     setting = {"device": where.type, "precision": str(how), "threads": torch.get_num_threads()}
     if as_json:
         for result in results:
@@ -115,17 +117,13 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _label(name: str) -> str:
-    return Path(name).stem if name.endswith(".safetensors") else name
-
-
 def _model(name: str) -> RestorationModel:
     """A trained model, or an architecture with weights as they start: a paper's, or a carrier's."""
     from pipcli.models import zoo
     from pipcli.models.nafnet import NAFNET, PIP_NAFNET, NAFNet
     from pipcli.models.restormer import PIP_RESTORMER, RESTORMER, RESTORMER_CARRIER, Restormer
 
-    if name in zoo.MODELS or name.endswith(".safetensors"):
+    if name in zoo.MODELS or name.endswith(WEIGHTS_SUFFIX):
         return zoo.load_model(name)
     match name:
         case "restormer":
@@ -170,10 +168,9 @@ def _record(result: Bench, setting: dict[str, Any]) -> dict[str, Any]:
 
 def _print_tables(results: Sequence[Bench], baselines: int, sizes: Sequence[tuple[int, int]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console = table_console(WIDTH)
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, int(console.width >= WIDTH)))
     table.add_column("model", no_wrap=True)
     headings = ["M param.", "M conv.", "GMAC 256x256", "with attn."]

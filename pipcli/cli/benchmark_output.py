@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipcli.cli.results import table_console
 from pipcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pipcli.evaluation.datasets import Located
     from pipcli.evaluation.protocols import Float32
     from pipcli.evaluation.runner import Benchmark, BenchmarkResult
@@ -39,7 +38,7 @@ def print_result(result: BenchmarkResult, as_json: bool) -> None:
     from pipcli.evaluation.presenting import table_lines
     from pipcli.reports.benchmark import HEADINGS, line_cells
 
-    benchmark, console = result.benchmark, _console()
+    benchmark, console = result.benchmark, table_console(WIDTH)
     images = result.shortfall or f"{result.measured} images"
     title = Text(f"{benchmark.title}, protocol {benchmark.protocol.name}, {images}", "bold")
     title.append(f"   inputs sha256 {result.input_hash[:12]}", "not bold dim")
@@ -82,7 +81,7 @@ def print_averages(results: Sequence[tuple[BenchmarkResult, Located]], averages:
     shown = slice(len(results), None)
     if not headings[shown]:
         return
-    console = _console()
+    console = table_console(WIDTH)
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     for heading in ("method", *headings[shown], "note"):
         table.add_column(heading, overflow="fold")
@@ -109,7 +108,7 @@ def print_missing(benchmark: Benchmark, as_json: bool, with_steps: bool) -> None
         return
     from rich.text import Text
 
-    console = _console()
+    console = table_console(WIDTH)
     console.print()
     console.print(Text(f"{benchmark.title}: not measured, the set is not there", "bold"))
     if with_steps:
@@ -125,7 +124,7 @@ def print_catalogue(roots: Sequence[Path], as_json: bool) -> None:
     from pipcli.evaluation.catalogue import DATASETS
     from pipcli.evaluation.datasets import locate
 
-    console = _console()
+    console = table_console(WIDTH)
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     wide = console.width >= NARROW
     for heading in ("dataset", "ails", "there", "count", "where", *(["source"] if wide else [])):
@@ -167,21 +166,18 @@ def print_catalogue(roots: Sequence[Path], as_json: bool) -> None:
         console.print(Text(dataset.steps, "dim"))
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-
-
 def make_folder(folder: Path, option: str) -> None:
     """Make an output folder before anything is measured.
 
     Raises:
         UsageError: the path is a file.
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be made or written to.
     """
+    from pipcli.batch.plan import require_writable
+
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{option} {folder}: is a file, not a folder")
+    require_writable(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

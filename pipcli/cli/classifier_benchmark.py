@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipcli.cli.messages import complain
-
 if TYPE_CHECKING:
     from pipcli.evaluation.classification import Classification, Judged
     from pipcli.inference.diagnosis import Diagnoser
@@ -36,8 +34,6 @@ def run_classifier(
     from pipcli.evaluation.classification import classify_sets
 
     result = classify_sets(diagnoser, roots, limit, advance)
-    for name in result.missing:
-        complain(f"{name}: is not there, see pipcli eval --list")
     if as_json:
         for each in result.judged:
             print(json.dumps(_record(each)))
@@ -66,6 +62,8 @@ def _print(result: Classification) -> None:
             print(f"clean images taken as clean: {right} of {images} ({right / images:.1%})")
         print(f"calibration error (15 bins): {result.calibration_error(alike):.3f}")
     _print_accuracies(result)
+    for name in result.missing:
+        print(f"\n{name}: not measured, the set is not there (see pipcli eval --list)")
     if result.levels:
         print(f"\n{'sigma':<6} {'images':>6} {'median estimate':>16} {'median error':>13}")
         for level in result.levels:

@@ -136,7 +136,8 @@ def classify(
             listed = read_list(files0_from, b"\0", content)
         named = named_inputs(words, listed)
         inputs = context.with_resource(unpacked(named, False))
-        if sort_into is not None and not copy and inputs != named:
+        is_unpacked = any(each.known_as is not None for each in inputs)
+        if sort_into is not None and not copy and is_unpacked:
             raise UsageError("files in a zip file cannot be linked to: --copy makes copies")
         listing = list_files(inputs) if sort_into is None else list_for_sorting(inputs, sort_into)
 
@@ -155,7 +156,7 @@ def classify(
     elif as_csv:
         header, as_line = csv_line(_COLUMNS), as_csv_line
     else:
-        table = Table.fitting([file.source for file in listing.files], top)
+        table = Table.fitting([file.name for file in listing.files], top)
         header, as_line = table.header, table.line
     if header is not None:
         print(header, flush=True)
@@ -172,6 +173,10 @@ def classify(
     start = time.monotonic()
     sorter = None if sort_into is None else Sorter(sort_into, least, copy)
     failures = [*listing.failures]
+    for path, failure in listing.failed.items():
+        line = as_line(Row(path, error=failure))
+        if line is not None:
+            print(line, flush=True)
     classes: Counter[str] = Counter()
     left_alone = done = 0
     stopped_by: PipcliError | None = None
@@ -192,7 +197,7 @@ def classify(
                 line = as_line(row)
                 if line is not None:
                     print(line, flush=True)
-                advance()
+                advance("")
         except PipcliError as error:  # a full disk, say; it is among the failures
             stopped_by = error
         interrupted = stopping()
@@ -200,8 +205,8 @@ def classify(
         say(f"found: {findings(classes)}")
     for failure in failures:
         complain(failure)
+    passed = left_alone + listing.left_alone
     if not quiet:
-        passed = left_alone + listing.left_alone
         unreached = len(listing.files) - done
         say(
             f"{classes.total()} looked at, {len(failures)} failed, {passed} left alone"
@@ -212,7 +217,7 @@ def classify(
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if failures:
-        raise typer.Exit(SOME_FAILED if classes or left_alone else ALL_FAILED)
+        raise typer.Exit(SOME_FAILED if classes or passed else ALL_FAILED)
 
 
 @dataclass(frozen=True)
@@ -245,11 +250,11 @@ class Row:
 
         diagnosis = finding.diagnosis
         if diagnosis is None:
-            return Row(finding.file.source, left_alone=finding.left_alone, error=finding.error)
+            return Row(finding.file.name, left_alone=finding.left_alone, error=finding.error)
         chances = diagnosis.probabilities.items()
         told = chances if top is None else sorted(chances, key=lambda item: -item[1])[:top]
         return Row(
-            finding.file.source,
+            finding.file.name,
             class_name(diagnosis, threshold),
             round(certainty(diagnosis, threshold), 4),
             round(diagnosis.sigma, 2),

@@ -6,6 +6,7 @@ with fixed seeds; restoring reads the degraded files back, as ``pipcli restore``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pipcli.synthesis import SynthesisRanges
 
 WIDTH, HEIGHT = 450, 300
+SHEET = "sheet.png"
+"""Name of the picture of all."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,25 @@ def demo(
         str | None, typer.Option(help="A name that `pipcli models` lists, or a .safetensors file.")
     ] = None,
     device: DeviceOption = DeviceName.AUTO,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace pictures of these names in OUT.")
+    ] = False,
 ) -> None:
     """Degrade and restore five photographs, side by side."""
     photos = photo_folder()
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file: the demo writes into a folder")
 
+    from pipcli.batch.plan import require_writable
     from pipcli.images import write_image
+    from pipcli.images.naming import shown
+
+    sheet = out / SHEET
+    for path in (sheet, *(path for scene in SCENES for path in pictures_of(scene, out))):
+        if os.path.lexists(path) and not overwrite:
+            raise UsageError(f"{shown(path)}: is there already; --overwrite replaces such files")
+    require_writable(out)
+
     from pipcli.inference.device import choose_device, choose_precision
     from pipcli.inference.engine import Restorer
     from pipcli.models import zoo
@@ -100,7 +115,6 @@ def demo(
         figures = f"{outcome.degraded_psnr:6.2f} dB {outcome.restored_psnr:6.2f} dB"
         print(f"{scene.task:<9} {scene.photo:<14} {figures}", flush=True)
         outcomes.append(outcome)
-    sheet = out / "sheet.png"
     write_image(draw_outcomes(outcomes), sheet)
     print(f"\nThe pictures are in {out}; all of them side by side: {sheet}")
 
@@ -127,7 +141,7 @@ def restore_scenes(restorer: Restorer, photos: Path, out: Path) -> Iterator[Outc
 
     for scene in SCENES:
         clean = load_photo(scene, photos)
-        before, after = (out / f"{scene.task}-{state}.png" for state in ("degraded", "restored"))
+        before, after = pictures_of(scene, out)
         write_image(degrade_scene(scene, clean), before)
         degraded = read_image(before)
         omega = omega_vector(parse_task(scene.task), restorer.degradations)
@@ -141,6 +155,11 @@ def restore_scenes(restorer: Restorer, photos: Path, out: Path) -> Iterator[Outc
             psnr(degraded.pixels, clean.pixels, clean.peak),
             psnr(restored.pixels, clean.pixels, clean.peak),
         )
+
+
+def pictures_of(scene: Scene, out: Path) -> tuple[Path, Path]:
+    """Where a scene's degraded and restored pictures are put."""
+    return out / f"{scene.task}-degraded.png", out / f"{scene.task}-restored.png"
 
 
 def load_photo(scene: Scene, photos: Path) -> Image:

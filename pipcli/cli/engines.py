@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipcli.cli.messages import say
-from pipcli.errors import DeviceError, ExportError, UsageError
+from pipcli.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from pipcli.models.backbone import RestorationModel
 
 AUTO, TORCH = "auto", "torch"
-
-FASTEST: Mapping[str, tuple[str, ...]] = {"unet": (TORCH,)}
-"""Architecture → what computes it on a CPU, fastest first, as far as torch, which computes others too.
-
-From what `pipcli speed --part engines` measures; the README has the table. It is fixed, not measured where it
-runs, so that a file comes out the same whatever else the machine was doing.
-"""
 
 
 def make_restorer(
@@ -40,11 +33,11 @@ def make_restorer(
 
     Args:
         model: as :func:`pipcli.models.zoo.load_model` gives it.
-        device, engine, precision: words of the options. The engine ``auto`` takes the first of
-            :data:`FASTEST` that is installed, computes in that precision, and stays within the tolerance.
+        device, engine, precision: words of the options. The engine ``auto`` is torch: fixed, not measured
+            where it runs, so that a file comes out the same whatever else the machine was doing.
         batch: None for what is usual on the device.
         compiled: by torch.compile.
-        tell: given what takes long or comes out otherwise than asked for, a line each.
+        tell: given what takes long, a line each.
 
     Raises:
         UsageError, DeviceError, ExportError, OutputError: what is asked for is not there, or cannot be made.
@@ -60,31 +53,10 @@ def make_restorer(
     if compiled:
         how = choose_precision(precision, where)
         return Restorer(_compiled(model, where, how, tell), where, how, tile, size)
-    for name in _candidates(model, where) if engine == AUTO else (engine,):
-        if name == TORCH:
-            break
-        try:
-            made, how = _on_engine(model, where, name, precision, tell)
-        except (UsageError, DeviceError, ExportError) as error:
-            if engine != AUTO:
-                raise
-            if isinstance(error, ExportError):
-                tell(f"warning: torch computes, since {error}")
-            continue
-        return Restorer(made, where, how, tile, size)
-    return Restorer(model, where, choose_precision(precision, where), tile, size)
-
-
-def _candidates(model: RestorationModel, where: torch.device) -> tuple[str, ...]:
-    """The engines that ``auto`` tries, in order."""
-    from pipcli.models.checkpoint import architecture_of
-
-    if where.type != "cpu":
-        return (TORCH,)
-    try:
-        return FASTEST.get(architecture_of(model), (TORCH,))
-    except ValueError:  # somebody's own model, which the library takes as well
-        return (TORCH,)
+    if engine in (AUTO, TORCH):
+        return Restorer(model, where, choose_precision(precision, where), tile, size)
+    made, how = _on_engine(model, where, engine, precision, tell)
+    return Restorer(made, where, how, tile, size)
 
 
 def _on_engine(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipcli import __version__
+from pipcli.cli.accounts import progress_bar
 from pipcli.cli.benchmark_output import (
     image_saver,
     make_folder,
@@ -29,6 +29,7 @@ from pipcli.cli.classifier_benchmark import SUITE as CLASSIFY
 from pipcli.cli.classifier_benchmark import run_classifier
 from pipcli.cli.ct_benchmark import DEFAULT_WINDOW, PREFIX, parse_ct, run_ct
 from pipcli.cli.interrupts import deferred_interrupts
+from pipcli.cli.labels import labels_of
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption
 from pipcli.degradations import parse_task
@@ -47,7 +48,13 @@ if TYPE_CHECKING:
     from pipcli.inference.diagnosis import Diagnoser
 
 
+_NOT_FOR_CLASSIFIERS = ("out", "save_images", "precision", "protocol", "true_omega", "tile")
+_NOT_FOR_CT = ("protocol", "true_omega")
+"""Options that would change nothing, by the names of their variables."""
+
+
 def evaluate(
+    context: typer.Context,
     dataset: Annotated[
         list[str] | None,
         typer.Option(
@@ -201,6 +208,8 @@ def evaluate(
         raise UsageError(f"--strength is {strength}: it must be from 0 to 1")
     if of_ct and (out is not None or save_images is not None):
         raise UsageError(f"--out and --save-images are not for {PREFIX}FOLDER: it prints, or --json")
+    if of_ct:
+        _refuse_given(context, _NOT_FOR_CT, f"{PREFIX}FOLDER, which has a protocol of its own")
     if auto and (of_ct or suite == CLASSIFY):
         raise UsageError(
             f"--auto is for photographs and models: not for {PREFIX}FOLDER, nor --suite {CLASSIFY}"
@@ -216,16 +225,16 @@ def evaluate(
         methods = _methods(method, where, how, tile)
         if not quiet:
             say(f"{', '.join(each.name for each in methods)} on {where.type} in {how}")
-        with _bar(sum(len(names) for _, names in found) * len(noises), quiet) as advance:
+        slices = sum(len(names) for _, names in found)
+        with progress_bar(slices * len(noises), quiet, unit="slice") as advance:
             share = 1.0 if strength is None else strength
             raise typer.Exit(run_ct(found, shown, noises, methods, share, advance, as_json))
 
     from pipcli.evaluation.datasets import data_roots
 
     if suite == CLASSIFY:
-        if out is not None or save_images is not None or precision is not PrecisionName.AUTO:
-            raise UsageError("--out, --save-images and --precision are not for --suite classify: it prints")
-        with _bar(None, quiet) as advance:
+        _refuse_given(context, _NOT_FOR_CLASSIFIERS, f"--suite {CLASSIFY}, which measures a classifier")
+        with progress_bar(None, quiet, unit="image") as advance:
             run_classifier(_diagnoser(method, device.value), data_roots(data_root), limit, advance, as_json)
         return
 
@@ -261,7 +270,7 @@ def evaluate(
     missing: list[Benchmark] = []
     total = sum(len(located.pairs[:limit]) for _, located in targets if located is not None)
     with (
-        _bar(total, quiet) as advance,
+        progress_bar(total, quiet, unit="image") as advance,
         deferred_interrupts("stopping after the image in hand; once more stops at once") as stopping,
     ):
         for benchmark, located in targets:
@@ -380,7 +389,8 @@ def _methods(
     from pipcli.models.checkpoint import sha256_of
 
     methods = [input_method()]
-    for name in (word.strip() for word in (names or zoo.DEFAULT_MODEL).split(",")):
+    words = [word.strip() for word in (names or zoo.DEFAULT_MODEL).split(",")]
+    for name, label in zip(words, labels_of(words), strict=True):
         if not name:
             raise UsageError(f"--method {names!r}: a name is missing beside a comma")
         if name == INPUT:
@@ -390,7 +400,7 @@ def _methods(
         else:
             sha256 = sha256_of(zoo.locate(name).path)
             restorer = Restorer(zoo.load_model(name), where, how, tile)
-            told = model_method(name if name in zoo.MODELS else Path(name).stem, restorer, sha256)
+            told = model_method(label, restorer, sha256)
             found = [told] if true_omega else []
             if deciding is not None:
                 found.append(auto_method(told, restorer, deciding))
@@ -423,21 +433,6 @@ def _facts(where: torch.device, how: Precision, methods: Sequence[Method]) -> li
     ]
 
 
-@contextmanager
-def _bar(total: int | None, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr where that is a terminal; gives a function to call after each image."""
-    from tqdm import tqdm
-
-    hidden = quiet or not sys.stderr.isatty()
-    with tqdm(total=total, unit="image", file=sys.stderr, disable=hidden, leave=False) as bar:
-
-        def advance(name: str) -> None:
-            bar.set_postfix_str(name, refresh=False)
-            bar.update()
-
-        yield advance
-
-
 def _complain(result: BenchmarkResult) -> None:
     """What went wrong, on stderr, a line each."""
     for problem in result.problems:
@@ -461,6 +456,14 @@ def _require_one(options: dict[str, object]) -> None:
         raise UsageError(f"nothing to measure: say one of {', '.join(options)}")
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other")
+
+
+def _refuse_given(context: typer.Context, names: Sequence[str], what: str) -> None:
+    """Refuse options that were given, be it with the values that they have anyway."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise UsageError(f"--{name.replace('_', '-')} is not for {what}")
 
 
 def _require_together(options: dict[str, object]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipcli import __version__
+from pipcli.cli.accounts import passed_over
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import DeviceName, DeviceOption, PrecisionName, PrecisionOption, TileOption
 from pipcli.degradations import TASKS, Degradation
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipcli.batch.plan import Listing
     from pipcli.images import Image
     from pipcli.inference.diagnosis import Diagnoser
     from pipcli.inference.engine import Restorer
@@ -161,27 +163,33 @@ def map_folder(
     """
     from tqdm import tqdm
 
-    from pipcli.images import find_images
+    from pipcli.batch.inputs import Named
+    from pipcli.batch.plan import list_files
     from pipcli.images.naming import shown
     from pipcli.inference.explaining import principal_plane, prompt_angles, prompted_levels, universal_prompts
     from pipcli.reports.prompts import Opinion, PromptLevel, PromptMap
 
     levels = prompted_levels(restorer.model)
-    found = find_images(folder)
-    paths = [path for path in found.images if path not in found.dicom]
-    paths = paths[:: -(-len(paths) // MOST) or 1]
+    listing = list_files([Named(folder, PurePath())])
+    images = [file for file in listing.files if not file.dicom]
+    _tell_left_alone(listing)
+    taken = images[:: -(-len(images) // MOST) or 1]
+    if len(taken) < len(images):
+        say(f"taken: {len(taken)} of {len(images)} images, spread evenly")
     names: list[str] = []
     kinds: list[Degradation] = []
     vectors: list[list[NDArray[np.float32]]] = []
     opinions: dict[Degradation, Counter[str]] = {kind: Counter() for kind in restorer.degradations}
-    failures: list[str] = []
+    failures = [*listing.failures]
+    for failure in failures:
+        complain(failure)
     clean = unknown = 0
     hidden = not sys.stderr.isatty()
-    for path in tqdm(paths, unit="file", file=sys.stderr, disable=hidden, leave=False):
+    for file in tqdm(taken, unit="file", file=sys.stderr, disable=hidden, leave=False):
         try:
-            image = _read_single(folder / path)
+            image = _read_single(file.source)
             present = diagnoser.diagnose(image).present()
-            kind = degradation_of_folder(folder, path) or next(iter(present), None)
+            kind = degradation_of_folder(folder, file.below) or next(iter(present), None)
             if kind is None:
                 clean += 1
                 continue
@@ -193,13 +201,13 @@ def map_folder(
             failures.append(str(error))
             complain(str(error))
             continue
-        names.append(shown(path))
+        names.append(shown(file.below))
         kinds.append(kind)
         opinions[kind][" and ".join(map(str, present)) or CLEAN] += 1
     if clean:
-        say(f"left out: {clean} of {len(paths)} images, which the classifier takes for clean")
+        say(f"left out: {clean} of {len(taken)} images, which the classifier takes for clean")
     if unknown:
-        say(f"left out: {unknown} of {len(paths)} images, whose degradation the model was not trained for")
+        say(f"left out: {unknown} of {len(taken)} images, whose degradation the model was not trained for")
     if failures and not names:
         return None, tuple(failures)
     if len(names) < FEWEST:
@@ -233,6 +241,14 @@ def map_folder(
         ),
     )
     return prompts, tuple(failures)
+
+
+def _tell_left_alone(listing: Listing) -> None:
+    """How many files of a folder are in no map, whatever they show."""
+    dicom = sum(file.dicom for file in listing.files)
+    kinds = [passed_over(listing), f"{dicom} DICOM" if dicom else ""]
+    if any(kinds):
+        say(f"left alone: {', '.join(filter(None, kinds))}")
 
 
 def degradation_of_folder(root: Path, path: PurePath) -> Degradation | None:

@@ -58,6 +58,9 @@ def export(
     classifier: Annotated[
         bool, typer.Option("--classifier", help="MODEL is a classifier, such as pip-classifier.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT and its report where they are there.")
+    ] = False,
 ) -> None:
     """Write a model for other programs.
 
@@ -72,7 +75,7 @@ def export(
 
     from pipcli.export.exporting import Export, Format, export_model
 
-    wanted = Export(model, path, Format(word), precision.value, size, classifier)
+    wanted = Export(model, path, Format(word), precision.value, size, classifier, overwrite)
     export_model(wanted, on_parity=lambda parity: print("\n".join(_as_lines(parity))))
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, written; parity report in {wanted.report}")
 

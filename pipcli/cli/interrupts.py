@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -15,7 +15,8 @@ def deferred_interrupts(promise: str) -> Iterator[Callable[[], bool]]:
     """Gives a function that says whether to stop.
 
     The first signal is only noted, and ``promise`` (what will still be done) is said on stderr. The second
-    raises KeyboardInterrupt. On leaving, the handlers are as they were.
+    raises KeyboardInterrupt, and so does a broken pipe after the first: Ctrl-C ends a pipeline's other
+    programs as well. On leaving, the handlers are as they were.
     """
     stopping = False
 
@@ -25,11 +26,17 @@ def deferred_interrupts(promise: str) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         stopping = True
         # Not print: the signal may have come in the middle of one, and buffered streams are not reentrant.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\npipcli: {promise}\n".encode())
+        # And whoever read stderr may have gone: what is raised here is raised inside whatever runs just now.
+        with suppress(OSError, ValueError):
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\npipcli: {promise}\n".encode())
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: stopping
+    except BrokenPipeError:
+        if stopping:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

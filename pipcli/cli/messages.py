@@ -14,7 +14,8 @@ def say(message: str) -> None:
 
 def complain(message: str) -> None:
     """An error on stderr, as one line whatever the message holds."""
-    _tell(f"pipcli: error: {' '.join(message.split())}")
+    # Only its breaks: of two blanks in a file's name both are to be told.
+    _tell(f"pipcli: error: {' '.join(line for line in message.splitlines() if line)}")
 
 
 def _tell(line: str) -> None:

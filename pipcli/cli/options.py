@@ -46,10 +46,7 @@ PrecisionOption = Annotated[
 ]
 EngineOption = Annotated[
     EngineName,
-    typer.Option(
-        help="What computes the model; all but torch on the CPU. auto is the fastest that is installed and "
-        "stays within 50 dB of fp32."
-    ),
+    typer.Option(help="What computes the model; all but torch on the CPU. auto is torch."),
 ]
 TileOption = Annotated[
     int, typer.Option(metavar="PIXELS", help="Largest side computed at once, its margins counted.")
@@ -59,6 +56,9 @@ MaxPixelsOption = Annotated[
     typer.Option(metavar="COUNT", help="Refuse larger images; 500 million by default.", show_default=False),
 ]
 
+_MOST_BYTES = 2**63
+"""More than any machine has; a float holds larger numbers, and infinity."""
+_QUOTED = 40
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -76,10 +76,15 @@ def parse_bytes(option: str, text: str) -> int:
     """Bytes from text such as ``800M``, ``2G`` or ``1.5GiB``, in powers of 1024.
 
     Raises:
-        UsageError: it is none, or not at least a byte.
+        UsageError: it is none, less than a byte, or more than can be addressed.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
-    size = int(float(match[1]) * _UNITS[match[2]]) if match else 0
-    if size < 1:
-        raise UsageError(f"{option} is {text!r}: it must be a size such as 800M or 2G")
-    return size
+    size = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not 1 <= size <= _MOST_BYTES:
+        raise UsageError(f"{option} is {_shortened(text)!r}: it must be a size such as 800M or 2G")
+    return int(size)
+
+
+def _shortened(text: str) -> str:
+    """What a message quotes of a word of any length."""
+    return text if len(text) <= _QUOTED else text[:_QUOTED] + "…"

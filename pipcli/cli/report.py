@@ -12,6 +12,7 @@ from pipcli.errors import ImageError, UsageError
 if TYPE_CHECKING:
     from pipcli.batch.outcome import Outcome
     from pipcli.batch.plan import Job, Plan
+    from pipcli.batch.shards import Shard
     from pipcli.images import Image
     from pipcli.reports.restored import FileRecord, Pair
 
@@ -62,7 +63,7 @@ class ReportBook:
         records = [self._record(job) for job in self._plan.jobs]
         records.extend(
             FileRecord(shown(path), "", "failed", 0.0, (failure,))
-            for path, failure in zip(self._plan.unlisted, self._plan.failures, strict=True)
+            for path, failure in self._plan.failed.items()
         )
         page = restored_page(RestoredReport(_TITLE + task, facts, tuple(records)))
         write_bytes(path, page.encode("utf-8"))
@@ -71,16 +72,15 @@ class ReportBook:
         from pipcli.images.naming import shown
         from pipcli.reports.restored import FileRecord
 
-        name, target = shown(job.source), shown(job.target)
+        name, target = shown(job.name), shown(job.target)
         outcome = self._outcomes.get(job)
         if outcome is None:
             return FileRecord(name, "", "not begun", 0.0)
         if outcome.error is not None:
             return FileRecord(name, "", "failed", outcome.seconds, (outcome.error, *outcome.warnings))
         if outcome.left_alone is not None:
-            return FileRecord(
-                name, target * outcome.copied, "left alone", outcome.seconds, (outcome.left_alone,)
-            )
+            copy = target if outcome.copied else ""
+            return FileRecord(name, copy, "left alone", outcome.seconds, (outcome.left_alone,))
         notes = outcome.warnings
         if outcome.decision is not None:
             notes = (decision_line(outcome.decision), *notes)
@@ -104,6 +104,11 @@ def _views_of_files(job: Job) -> tuple[Pair, ...]:
         return ()
     same = (before.height, before.width) == (after.height, after.width)
     return views_of(before, after) if same else ()
+
+
+def of_share(path: Path, share: Shard) -> Path:
+    """The page of one share of a job array, whose shares are all given one name: the share stands in it."""
+    return path.with_name(f"{path.stem}-{share.name}{path.suffix}") if path.name else path
 
 
 def check_report(path: Path, overwrite: bool) -> None:

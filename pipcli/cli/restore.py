@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from pipcli.cli.accounts import (
     account,
     decision_line,
     duration,
+    failure_line,
     files,
     findings,
     outcome_line,
@@ -39,10 +41,11 @@ from pipcli.cli.options import (
     check_max_pixels,
     parse_bytes,
 )
-from pipcli.cli.report import ReportBook, check_report
+from pipcli.cli.report import ReportBook, check_report, of_share
+from pipcli.cli.results import ResultLines
 from pipcli.cli.standard import read_stdin
 from pipcli.cli.stream import STREAM, check_stream, restore_stream
-from pipcli.errors import ALL_FAILED, ImageError, UsageError
+from pipcli.errors import ALL_FAILED, SOME_FAILED, ImageError, OutputError, UsageError
 from pipcli.models.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -219,7 +222,9 @@ def restore(
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.html", help="Write a page with every file before and after.", show_default=False
+            metavar="FILE.html",
+            help="Write a page with every file before and after; each share of --shard one of its own.",
+            show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
@@ -260,15 +265,22 @@ def restore(
             "--shard": shard,
             "--name": name,
             "--report": report,
+            "--skip-existing": skip_existing,
+            "--preserve-times": preserve_times,
+            "--copy-others": copy_others,
+            "--drop-private": drop_private,
+            "--window": window is not None,
+            "--sigma-hu": sigma_hu,
         }
         given = [option for option, value in for_files.items() if value]
         if given:
             raise UsageError(f"{given[0]} is for files, not for -")
-        check_stream(words[0], target, overwrite)
     source = context.get_parameter_source("tile")
     tile_given = source is not None and source.name != "DEFAULT"
     most_memory = None if max_memory is None else parse_bytes("--max-memory", max_memory)
     wanted = asked(task, omega, classifier, threshold, abstain)
+    if drop_private and copy_others:
+        raise UsageError("--drop-private excludes --copy-others: what is copied keeps its private elements")
     if drop_private and not wanted.passes:
         raise UsageError("--drop-private needs --task denoise: auto copies files without noise as they are")
 
@@ -277,13 +289,14 @@ def restore(
     from pipcli.batch.keeping import Existing, Keeping, refuse_strangers
     from pipcli.batch.ledger import Ledger
     from pipcli.batch.naming import NameTemplate
-    from pipcli.batch.plan import Plan, plan_batch
+    from pipcli.batch.plan import Plan, plan_batch, require_writable
     from pipcli.batch.run import finished_jobs, run_plan
     from pipcli.batch.shards import parse_shard
     from pipcli.batch.slices import DicomOptions, require_denoising
     from pipcli.batch.zips import unpacked
     from pipcli.images import MAX_PIXELS
     from pipcli.images.dicom_windows import parse_window
+    from pipcli.images.naming import shown
     from pipcli.images.writing import Wishes
 
     chosen_window = None if window is None else parse_window(window)
@@ -293,7 +306,9 @@ def restore(
     existing = Existing.OVERWRITE if overwrite else Existing.SKIP if skip_existing else Existing.RESUME
     ledger = Ledger("" if share is None else share.name)
     plan = Plan(())
-    if not streaming:
+    if target is not None and streaming:
+        check_stream(words[0], target, overwrite, wishes.format)
+    else:
         listed = []
         if files0_from is not None:
             content = read_stdin() if files0_from == STREAM else None
@@ -306,18 +321,17 @@ def restore(
         if existing is Existing.RESUME:
             refuse_strangers(plan, ledger)
         if report is not None:
+            report = report if share is None else of_share(report, share)
             check_report(report, overwrite)
 
     from pipcli.inference.decision import recorded_passes
     from pipcli.models import zoo
     from pipcli.models.checkpoint import sha256_of
 
-    # The limit on memory counts what torch takes, so that auto is torch there.
-    chosen = EngineName.TORCH if engine is EngineName.AUTO and most_memory is not None else engine
     restorer = make_restorer(
         zoo.load_model(model),
         device.value,
-        chosen.value,
+        engine.value,
         precision.value,
         tile,
         batch,
@@ -368,11 +382,20 @@ def restore(
 
         finished = finished_jobs(plan, restorer, choice, strength, dicom, keeping, wishes)
         todo = [job for job in plan.jobs if job not in finished]
+        if todo and not in_place:
+            require_writable(todo[0].home)
         estimate = estimate_jobs(todo, restorer, choice)
         tell_plan(plan, finished, estimate, wanted.label, restorer, as_json)
+        if plan.failed:
+            raise typer.Exit(SOME_FAILED if plan.jobs or plan.left_alone else ALL_FAILED)
         return
     book = None if report is None else ReportBook(plan)
-    plan.make_folders()
+    try:
+        plan.make_folders()
+    except OutputError:
+        # An output that has become read-only since: where all is done, nothing is written to it.
+        if len(finished_jobs(plan, restorer, choice, strength, dicom, keeping, wishes)) < len(plan.jobs):
+            raise
 
     if not quiet:
         say(f"{files(len(plan.jobs))} to restore with {setting}")
@@ -381,14 +404,18 @@ def restore(
         deferred_interrupts("stopping after the file in hand; once more stops at once") as stopping,
     ):
         warnings: Counter[str] = Counter()
+        lines = ResultLines()
+        if as_json:
+            for path, failure in plan.failed.items():
+                lines.write(failure_line(path, failure, wanted.label, told))
 
         def take(outcome: Outcome) -> None:
             if book is not None:
                 book.add_outcome(outcome)
             warnings.update(outcome.warnings)
             if as_json:
-                print(outcome_line(outcome, wanted.label, told), flush=True)
-            advance()
+                lines.write(outcome_line(outcome, wanted.label, told))
+            advance("")
 
         pictures = None if book is None else book.add_pictures
         summary = run_plan(
@@ -397,7 +424,7 @@ def restore(
             choice,
             strength,
             take,
-            stopping,
+            lambda: stopping() or lines.lost is not None,
             dicom,
             keeping,
             wishes,
@@ -406,6 +433,10 @@ def restore(
             memory,
             allow_cpu,
         )
+        if lines.lost is not None and not stopping():
+            # Ended like a run whose disk is full; after Ctrl-C, which ends a pipeline's other programs too,
+            # it was interrupted.
+            summary = replace(summary, interrupted=False, stopped_by=summary.stopped_by or lines.lost)
     tell_summary(summary, plan, setting, warnings, quiet)
     if book is not None and report is not None:
         facts = (
@@ -421,6 +452,8 @@ def restore(
             ("program", f"pipcli {__version__}"),
         )
         book.write(report, wanted.label, facts)
+        if share is not None and not quiet:
+            say(f"report: {shown(report)}")
     raise typer.Exit(summary.exit_code)
 
 

@@ -17,10 +17,10 @@ import typer
 
 from pipcli.cli.engines import make_restorer
 from pipcli.cli.messages import say
+from pipcli.cli.trials import SIGMA, draw_scene
 from pipcli.errors import DeviceError, ExportError, UsageError
 
 if TYPE_CHECKING:
-    from pipcli.images import Image
     from pipcli.inference.engine import Restorer
     from pipcli.models.backbone import RestorationModel
 
@@ -35,7 +35,6 @@ LARGE = (4000, 6000)
 """Height and width of the JPEG that goes from file to file: 24 megapixels."""
 MODELS = "pip-unet,pip-unet-lite"
 TRANSFORMER = "pip-restormer"
-_SIGMA = 25.0
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def _on_engines(
         trials.append(("openvino", setting.precision, False))
     if setting.compiled:
         trials.append(("torch", setting.precision, True))
-    image, exact = _picture(side, side), None
+    image, exact = draw_scene(side, side, SIDE)[1], None
     for engine, precision, compiled in trials:
         what = f"{name}, {side}×{side}, {engine}{' compiled' if compiled else ''} {precision}"
         try:
@@ -203,7 +202,7 @@ def _methods(setting: Setting) -> Iterator[Row]:
         yield Row(f"{name}, {setting.precision}", seconds, f"{seconds / first:.2g}")
     if first is None:
         return
-    pixels, ailment = _picture(SIDE, SIDE).pixels, Ailment({}, _SIGMA)
+    pixels, ailment = draw_scene(SIDE, SIDE, SIDE)[1].pixels, Ailment({}, SIGMA)
     for name in ["opencv-nlm", "nlm"] + (["bm3d"] if setting.slow else []):
         if find_spec(CLASSICAL[name].module) is None:
             yield Row(name, None, f"not run: {CLASSICAL[name].remedy}")
@@ -257,9 +256,12 @@ def _tiles(setting: Setting) -> Iterator[Row]:
 
 def _files(setting: Setting) -> Iterator[Row]:
     """A JPEG of 24 megapixels, or what stands for it, through all that `pipcli restore` does."""
+    import numpy as np
+
     from pipcli.batch.plan import plan_batch
     from pipcli.batch.run import run_plan
     from pipcli.degradations import Degradation
+    from pipcli.images import Image
     from pipcli.images.writing import write_image
     from pipcli.inference.decision import Told
     from pipcli.inference.timing import TimedModel
@@ -268,7 +270,8 @@ def _files(setting: Setting) -> Iterator[Row]:
     height, width = LARGE
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.jpg"
-        write_image(_picture(height, width, stored=True), source)
+        picture = draw_scene(height, width, SIDE)[1]
+        write_image(Image(np.rint(255 * picture.pixels).astype(np.uint8)), source)
         plan = plan_batch(str(source), str(Path(folder) / "out.jpg"))
         for name in setting.models:
             timed = TimedModel(zoo.load_model(name))
@@ -322,20 +325,6 @@ def _denoise(restorer: Restorer) -> list[float]:
     from pipcli.degradations import Degradation
 
     return [float(each is Degradation.NOISE) for each in restorer.degradations]
-
-
-def _picture(height: int, width: int, stored: bool = False) -> Image:
-    """Ramps and edges under noise, H×W×3: float32 in [0, 1], or 8 bits."""
-    import numpy as np
-
-    from pipcli.images import Image
-
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) / np.float32(SIDE)
-    board = np.where((np.floor(8 * rows) + np.floor(8 * columns)) % 2 == 0, 0.25, 0.0)
-    clean = np.stack([0.2 + 0.2 * np.sin(rows) + board, 0.3 + 0.2 * np.cos(columns) + board, 0.4 + board], -1)
-    noise = np.random.default_rng(0).normal(0, _SIGMA / 255, clean.shape).astype(np.float32)
-    pixels = (clean + noise).clip(0, 1).astype(np.float32)
-    return Image(np.rint(255 * pixels).astype(np.uint8) if stored else pixels)
 
 
 def _distance(a: Any, b: Any) -> float:

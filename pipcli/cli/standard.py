@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TextIO
@@ -10,6 +11,13 @@ from pipcli.errors import UsageError
 
 _LAST = 2
 """Number of stderr, the last of the three."""
+
+
+def never_fail_to_encode() -> None:
+    """Let stdout and stderr write what their encoding has no characters for as ``\\xNN``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def open_closed_streams() -> None:

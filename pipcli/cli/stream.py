@@ -12,6 +12,7 @@ from pipcli.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from pipcli.images import Wishes
+    from pipcli.images.formats import Format
     from pipcli.inference.decision import Choice, Decision
     from pipcli.inference.engine import Restorer
 
@@ -19,12 +20,18 @@ STREAM = "-"
 """Stands for stdin as input and for stdout as output; a file of that name is ``./-``."""
 
 
-def check_stream(source: str, target: str, overwrite: bool) -> None:
+def check_stream(source: str, target: str, overwrite: bool, format_: Format | None) -> None:
     """Refuse what cannot go well, before anything is read.
 
+    Args:
+        format_: that is asked for, or None.
+
     Raises:
-        UsageError: the input is not there, stdout is a terminal, or a file stands in the way.
+        UsageError: the input is not there, stdout is a terminal, a file stands in the way, or the output's
+            suffix names no format that can be written, or not the one that is asked for.
+        OutputError: the output cannot be written there, or what is there is no regular file.
     """
+    from pipcli.batch.plan import require_output
     from pipcli.images.naming import shown
 
     if source != STREAM and not os.path.isfile(source):
@@ -33,9 +40,12 @@ def check_stream(source: str, target: str, overwrite: bool) -> None:
         if sys.stdout.isatty():
             raise UsageError("the output - is a terminal: send it to a file or a program")
         return
+    if not target:
+        raise UsageError("the output has an empty name")
     path = Path(target)
     if target.endswith(("/", os.sep)) or path.is_dir():
         raise UsageError(f"{shown(target)}: is a folder; what comes from stdin has no name, name the file")
+    require_output(target, format_)
     if not overwrite and path.exists() and path.stat().st_size:
         raise UsageError(f"{shown(target)}: is there already: --overwrite replaces it")
 
@@ -63,9 +73,8 @@ def restore_stream(
         UsageError, ImageError, OutputError, DeviceError: as for files.
     """
     from pipcli.batch.limits import refuse_too_large
-    from pipcli.batch.plan import require_format
     from pipcli.batch.stages import DIVIDED
-    from pipcli.images import decode_image, encode_image
+    from pipcli.images import decode_image
     from pipcli.images.atomic import write_bytes
     from pipcli.images.dicom import is_dicom
     from pipcli.images.naming import shown
@@ -74,8 +83,6 @@ def restore_stream(
     from pipcli.inference.fallback import with_less
     from pipcli.inference.passes import restore_pages
 
-    if target != STREAM:
-        require_format(target, wishes.format)
     name = "standard input" if source == STREAM else shown(source)
     content = read_stdin() if source == STREAM else read_content(source)
     if is_dicom(content):
@@ -103,8 +110,6 @@ def restore_stream(
     from_file = None if source == STREAM else source
     if not decision.restores and stays_as_wished(image, from_file, to_file, wishes):
         data, notes = content, []
-    elif to_file is None:
-        data = encode_image(image, wishes=wishes)
     else:
         data = encode_for(image, to_file, wishes, notes.append)
     if to_file is None:

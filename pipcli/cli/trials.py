@@ -35,6 +35,9 @@ ENGINES = ("onnxruntime", "openvino")
 SIDE = 96
 """Of the tiny picture, in pixels."""
 
+SIGMA = 25.0
+"""Standard deviation of its noise, of 255."""
+
 _LOSSY_PSNR = 30.0
 """Least PSNR in dB of a picture that a format keeps with loss."""
 
@@ -94,16 +97,21 @@ def some_model(weights: list[Listing]) -> tuple[str, RestorationModel]:
         return UNTRAINED, UNet(UNetConfig((16, 24, 32), (1, 1, 1), prompts)).eval()
 
 
-def draw_scene() -> tuple[NDArray[Any], Image]:
-    """A tiny picture with ramps and edges, H×W×3 in [0, 1], and the same with noise."""
+def draw_scene(height: int = SIDE, width: int = SIDE, unit: int = SIDE) -> tuple[NDArray[Any], Image]:
+    """A picture with ramps and edges, H×W×3 float32 in [0, 1], and the same with noise of :data:`SIGMA`.
+
+    Args:
+        height, width: in pixels.
+        unit: pixels over which eight squares lie.
+    """
     import numpy as np
 
     from pipcli.images import Image
 
-    rows, columns = np.mgrid[0:SIDE, 0:SIDE] / SIDE
-    board = np.where((np.floor(4 * rows) + np.floor(4 * columns)) % 2 == 0, 0.25, 0.0)
-    clean = np.stack([0.15 + 0.5 * rows + board, 0.2 + 0.5 * columns + board, 0.6 - 0.4 * rows + board], -1)
-    noise = np.random.default_rng(0).normal(0, 25 / 255, clean.shape)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) / np.float32(unit)
+    board = np.where((np.floor(8 * rows) + np.floor(8 * columns)) % 2 == 0, 0.25, 0.0)
+    clean = np.stack([0.2 + 0.2 * np.sin(rows) + board, 0.3 + 0.2 * np.cos(columns) + board, 0.4 + board], -1)
+    noise = np.random.default_rng(0).normal(0, SIGMA / 255, clean.shape).astype(np.float32)
     return clean.astype(np.float32), Image((clean + noise).clip(0, 1).astype(np.float32))
 
 

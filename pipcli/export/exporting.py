@@ -68,6 +68,7 @@ class Export:
         precision: a name of :data:`DTYPES`.
         size: fix the graph to one image of height×width; None leaves batch, height and width free.
         classifier: ``model`` is a classifier, whose batch and number of crops are left free.
+        overwrite: replace the file and its report where they are there.
 
     Raises:
         UsageError: these do not go together.
@@ -79,6 +80,7 @@ class Export:
     precision: str = "fp32"
     size: tuple[int, int] | None = None
     classifier: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in DTYPES:
@@ -103,13 +105,15 @@ class Export:
 def export_model(export: Export, on_parity: Callable[[Parity], None] | None = None) -> Parity:
     """Write a model's file, run it beside the model, and keep it if the two agree.
 
-    The report is saved either way; a file that stood at the target stays if the new one does not pass.
+    The report of a file that does not pass is saved in its stead, unless an older file stands at the target:
+    that one stays, with its own report.
 
     Args:
         on_parity: told of the parity, passed or not, as soon as it is known.
 
     Raises:
-        UsageError: the packages that the format needs are missing, or the target is the model's own file.
+        UsageError: the packages that the format needs are missing, the target or its report is there and not
+            to be replaced, or the target is the model's own file.
         ModelError: no such model, or its weights are damaged.
         OutputError: the target cannot be written.
         ExportError: the model cannot be traced, or the file does not do what it does.
@@ -118,6 +122,9 @@ def export_model(export: Export, on_parity: Callable[[Parity], None] | None = No
         require_onnx()
     if export.target.is_dir() or not export.target.parent.is_dir():
         raise OutputError(f"{export.target}: cannot be written: it is a folder, or lies in none")
+    for path in (export.target, export.report):
+        if os.path.lexists(path) and not export.overwrite:
+            raise UsageError(f"{path}: is there already; --overwrite replaces a file")
     model: RestorationModel | Classifier
     if export.classifier:
         model, source = zoo.load_classifier(export.model), zoo.locate(export.model, zoo.CLASSIFIERS).path
@@ -139,10 +146,14 @@ def export_model(export: Export, on_parity: Callable[[Parity], None] | None = No
             raise OutputError(f"{export.target}: cannot be written: {error.strerror or error}") from error
         if on_parity is not None:
             on_parity(parity)
-        _save_report(export, parity, record, temporary)
         if not parity.passed:
             first = next(trial.problem for trial in parity.trials if trial.problem is not None)
-            raise ExportError(f"{export.target}: not written, since {first}; see {export.report}")
+            message = f"{export.target}: not written, since {first}"
+            if export.target.exists():
+                raise ExportError(f"{message}; the older file stays")
+            _save_report(export, parity, record, temporary)
+            raise ExportError(f"{message}; see {export.report}")
+        _save_report(export, parity, record, temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, export.target)
