@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,18 +14,13 @@ from pipcli.cli.accounts import (
     account,
     decision_line,
     duration,
-    failure_line,
-    files,
     findings,
-    outcome_line,
-    progress_bar,
     shape,
-    tell_plan,
-    tell_summary,
 )
 from pipcli.cli.choosing import Asked, asked
 from pipcli.cli.engines import make_restorer
-from pipcli.cli.interrupts import deferred_interrupts, terminated_like_interrupted
+from pipcli.cli.file_run import FileRun
+from pipcli.cli.interrupts import terminated_like_interrupted
 from pipcli.cli.messages import complain, say
 from pipcli.cli.options import (
     DeviceName,
@@ -42,14 +35,13 @@ from pipcli.cli.options import (
     parse_bytes,
 )
 from pipcli.cli.report import ReportBook, check_report, of_share
-from pipcli.cli.results import ResultLines
 from pipcli.cli.standard import read_stdin
 from pipcli.cli.stream import STREAM, check_stream, restore_stream
-from pipcli.errors import ALL_FAILED, SOME_FAILED, ImageError, OutputError, UsageError
+from pipcli.errors import ALL_FAILED, ImageError, UsageError
 from pipcli.models.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from pipcli.batch.outcome import Outcome, Summary
+    from pipcli.batch.outcome import Summary
     from pipcli.inference.decision import Decision
     from pipcli.inference.engine import Restorer
 
@@ -289,8 +281,7 @@ def restore(
     from pipcli.batch.keeping import Existing, Keeping, refuse_strangers
     from pipcli.batch.ledger import Ledger
     from pipcli.batch.naming import NameTemplate
-    from pipcli.batch.plan import Plan, plan_batch, require_writable
-    from pipcli.batch.run import finished_jobs, run_plan
+    from pipcli.batch.plan import Plan, plan_batch
     from pipcli.batch.shards import parse_shard
     from pipcli.batch.slices import DicomOptions, require_denoising
     from pipcli.batch.zips import unpacked
@@ -339,7 +330,6 @@ def restore(
         (lambda line: None) if quiet else say,
     )
     restorer, memory = _within(most_memory, restorer, tile_given)
-    told = recorded_passes(wanted.passes, restorer.degradations)
     choice = wanted.made_ready(restorer.device)
     setting = f"{model} on {restorer.place} in {restorer.precision}"
     if restorer.tiling.tile != tile:
@@ -377,67 +367,28 @@ def restore(
         )
         if not quiet:
             say("DICOM: all data of the patients stay in the written files")
+    run = FileRun(
+        plan=plan,
+        restorer=restorer,
+        choice=choice,
+        strength=strength,
+        dicom=dicom,
+        keeping=keeping,
+        wishes=wishes,
+        max_pixels=max_pixels or MAX_PIXELS,
+        memory=memory,
+        allow_cpu=allow_cpu,
+        label=wanted.label,
+        passes=recorded_passes(wanted.passes, restorer.degradations),
+        setting=setting,
+        as_json=as_json,
+        quiet=quiet,
+    )
     if dry_run:
-        from pipcli.batch.estimate import estimate_jobs
-
-        finished = finished_jobs(plan, restorer, choice, strength, dicom, keeping, wishes)
-        todo = [job for job in plan.jobs if job not in finished]
-        if todo and not in_place:
-            require_writable(todo[0].home)
-        estimate = estimate_jobs(todo, restorer, choice)
-        tell_plan(plan, finished, estimate, wanted.label, restorer, as_json)
-        if plan.failed:
-            raise typer.Exit(SOME_FAILED if plan.jobs or plan.left_alone else ALL_FAILED)
+        run.tell(in_place)
         return
     book = None if report is None else ReportBook(plan)
-    try:
-        plan.make_folders()
-    except OutputError:
-        # An output that has become read-only since: where all is done, nothing is written to it.
-        if len(finished_jobs(plan, restorer, choice, strength, dicom, keeping, wishes)) < len(plan.jobs):
-            raise
-
-    if not quiet:
-        say(f"{files(len(plan.jobs))} to restore with {setting}")
-    with (
-        progress_bar(len(plan.jobs), quiet, as_json) as advance,
-        deferred_interrupts("stopping after the file in hand; once more stops at once") as stopping,
-    ):
-        warnings: Counter[str] = Counter()
-        lines = ResultLines()
-        if as_json:
-            for path, failure in plan.failed.items():
-                lines.write(failure_line(path, failure, wanted.label, told))
-
-        def take(outcome: Outcome) -> None:
-            if book is not None:
-                book.add_outcome(outcome)
-            warnings.update(outcome.warnings)
-            if as_json:
-                lines.write(outcome_line(outcome, wanted.label, told))
-            advance("")
-
-        pictures = None if book is None else book.add_pictures
-        summary = run_plan(
-            plan,
-            restorer,
-            choice,
-            strength,
-            take,
-            lambda: stopping() or lines.lost is not None,
-            dicom,
-            keeping,
-            wishes,
-            pictures,
-            max_pixels or MAX_PIXELS,
-            memory,
-            allow_cpu,
-        )
-        if lines.lost is not None and not stopping():
-            # Ended like a run whose disk is full; after Ctrl-C, which ends a pipeline's other programs too,
-            # it was interrupted.
-            summary = replace(summary, interrupted=False, stopped_by=summary.stopped_by or lines.lost)
-    tell_summary(summary, plan, setting, warnings, quiet)
+    summary = run.restore(book)
     if book is not None and report is not None:
         facts = (
             ("task", wanted.label),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -279,6 +278,9 @@ def try_engine(name: str, image: Image) -> dict[str, PrecisionTrial]:
 
 def installed_version(package: str) -> str | None:
     """The version of a package; None where it is not installed."""
+    # Half a tenth of a second, for which no other command is to wait.
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
