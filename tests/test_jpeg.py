@@ -87,6 +87,18 @@ def test_tables_beyond_a_byte_are_kept():
     assert list(opened(written).quantization.values()) == tables * len(opened(written).quantization)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_another_quality_changes_neither_scans_nor_subsampling(channels):
+    source = pillow_jpeg(scene(channels), quality=95, subsampling="4:2:0", progressive=True)
+    image = decode_image(source, "x.jpg")
+    small = encode_image(replace(image, metadata=replace(image.metadata, quality=30)))
+    assert len(small) < len(source)
+    again = opened(small)
+    assert again.info["progressive"]
+    if channels == 3:
+        assert again.layer[0][1:3] == opened(source).layer[0][1:3] == (2, 2)
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_noise_at_the_finest_tables_fits_the_buffer(progressive, capfd):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)

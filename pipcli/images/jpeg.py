@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -478,15 +478,12 @@ def _encode_pixels(image: Image) -> bytes:
     if coding is None or len(coding.quantisation) != image.channels:
         picture.save(out, "JPEG", quality=quality or DEFAULT_QUALITY, subsampling="4:4:4", dpi=dpi)
         return out.getvalue()
-    if quality is not None:
-        picture.save(out, "JPEG", quality=quality, subsampling=coding.subsampling, dpi=dpi)
-        return out.getvalue()
-    tables = _distinct([list(table) for table in coding.quantisation])
+    steps: dict[str, Any] = {"quality": quality}
+    if quality is None:
+        steps = {"qtables": _distinct([list(table) for table in coding.quantisation])}
     subsampling = coding.subsampling if image.channels == 3 else -1
     with _room_for(image) if coding.progressive else nullcontext():
-        picture.save(
-            out, "JPEG", qtables=tables, subsampling=subsampling, progressive=coding.progressive, dpi=dpi
-        )
+        picture.save(out, "JPEG", subsampling=subsampling, progressive=coding.progressive, dpi=dpi, **steps)
     return out.getvalue()
 
 
