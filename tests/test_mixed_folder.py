@@ -293,4 +293,5 @@ def compare_slices(before: Dataset, after: Dataset) -> None:
         for each in (before, after)
     ]
     assert abs(np.mean(hounsfield[1] - hounsfield[0])) < 2
-    assert (hounsfield[0] != hounsfield[1]).mean() > 0.01
+    # The slices have little noise as they are, and a good model changes little of them.
+    assert (hounsfield[0] != hounsfield[1]).mean() > 0.005
