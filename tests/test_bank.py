@@ -59,3 +59,21 @@ def test_other_types_and_channels_are_kept_as_they_are():
     stored = bank.stored(Crops(*torch.tensor([(1, 2, 3, 0)]).T), 8)
     assert stored.dtype == torch.int16
     np.testing.assert_array_equal(stored[0, 0].numpy(), image[2:10, 3:11, 0] - 1000)
+
+
+def test_shrunk_images_are_means_of_areas():
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((40, 60, 3), (90, 30, 3), (8, 9, 3))]
+    small = PixelBank(images, torch.device("cpu")).shrunk(10)
+    assert small.heights.tolist() == [10, 30, 8]
+    assert small.widths.tolist() == [15, 10, 9]
+    everywhere = torch.tensor([0]), torch.tensor([0]), torch.tensor([0]), torch.tensor([0])
+    corner = (small.read(Crops(*everywhere), 10) * 255).round()[0].permute(1, 2, 0).numpy()
+    means = images[0].reshape(10, 4, 15, 4, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(corner, means[:, :10], atol=0.51)
+    assert images_equal(small, 2, images[2])
+
+
+def images_equal(bank: PixelBank, number: int, image: np.ndarray) -> bool:
+    start = int(bank.starts[number])
+    return np.array_equal(bank.pixels[start : start + image.shape[0] * image.shape[1]], image.reshape(-1, 3))

@@ -110,6 +110,23 @@ def test_pairs_and_frames_may_be_missing(photo_folder, tmp_path):
     assert len(batch.inputs) == sum(STAGE.batch.values())
 
 
+def test_scenes_are_whole_pictures_in_haze(splits, monkeypatch):
+    monkeypatch.setattr(data, "SCENE", 16)
+    monkeypatch.setattr(data, "SCENE_SHORTEST", 20)
+    batches = maker(splits[0], replace(PLAIN, jitter=0.0, smallest_scale=0.8))
+    batch = batches.make_scenes(7, 3)
+    assert batch.inputs.shape == batch.targets.shape == (7, 3, 16, 16)
+    assert batch.omega.tolist() == [[float(each is Degradation.HAZE) for each in ALL]] * 7
+    # Haze is bright and even: it lifts the mean and lowers what differs.
+    assert (batch.inputs.mean(dim=(1, 2, 3)) > batch.targets.mean(dim=(1, 2, 3))).all()
+    assert (batch.inputs.std(dim=(2, 3)) < batch.targets.std(dim=(2, 3))).float().mean() > 0.8
+    # Shrunk from 56 pixels to 20, the blobs are a few pixels wide.
+    crops = batches.make(Stage(1.0, 16, {Degradation.HAZE: 7}), 3)
+    assert batch.targets.diff().abs().mean() > 1.5 * crops.targets.diff().abs().mean()
+    assert same(batch, batches.make_scenes(7, 3))
+    assert not same(batch, batches.make_scenes(7, 4))
+
+
 def test_a_short_scene_gives_no_frames_to_average(photo_folder, tmp_path):
     folder = copied(photo_folder, tmp_path)
     shutil.rmtree(folder / "frames")

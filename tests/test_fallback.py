@@ -232,7 +232,7 @@ def test_memory_that_the_system_refuses():
 def test_prompts_are_those_of_the_whole_image_in_smaller_tiles_too():
     prompts = (PromptConfig(8, 16), PromptConfig(8, 8))
     model = randomised(UNet, UNetConfig(widths=(8, 12, 16), blocks=(1, 1, 1), prompts=prompts))
-    omega, image = (0.5, 0, 0.3, 0, 0.2), picture(300, 310)
+    omega, image = (0.5, 0.3, 0, 0, 0.2), picture(300, 310)
     whole = Restorer(model, CPU, Precision.FP32, tile=512)
     expected = whole.restore(image, omega).pixels
 

@@ -26,7 +26,7 @@ from pipcli.models.checkpoint import build_model, load_weights, read_record, sav
 from pipcli.models.pip import decoupling_loss
 from pipcli.training import loop, pace, process
 from pipcli.training.checkpoint import load_checkpoint
-from pipcli.training.data import BatchMaker
+from pipcli.training.data import SCENE, BatchMaker
 from pipcli.training.loop import train
 from pipcli.training.pace import Progress, learning_rate_at
 from pipcli.training.recipe import Optimiser, Recipe
@@ -105,6 +105,24 @@ def test_the_run_takes_these_rates(photo_folder, tmp_path, steps):
 
 
 # Learning
+
+
+def test_scenes_pull_beside_the_crops(photo_folder, tmp_path, monkeypatch, steps):
+    sizes: list[tuple[int, int]] = []
+    crop_losses = loop.crop_losses
+
+    def noted(output, target, weights):
+        sizes.append((len(output), output.shape[-1]))
+        return crop_losses(output, target, weights)
+
+    monkeypatch.setattr(loop, "crop_losses", noted)
+    stages = [{"until": 1.0, "crop": 32, "batch": {"noise": 2}, "scenes": 3}]
+    for name, weight in (("light", 1e-6), ("heavy", 1.0)):
+        train(recipe(steps=1, stages=stages, loss={"scenes": weight}), photo_folder, tmp_path / name)
+    assert sizes == [(2, 32), (3, SCENE)] * 2
+    # What is seen of the scenes decides where the step goes.
+    (_, light), (_, heavy) = steps
+    assert any(not torch.equal(one, other) for one, other in zip(light, heavy, strict=True))
 
 
 def test_a_few_dozen_steps_restore_something(photo_folder, tmp_path, monkeypatch):

@@ -91,6 +91,8 @@ def test_a_file_is_read(tmp_path):
         ("steps", -5, "steps is -5"),
         ("checkpoint_minutes", 0, "checkpoint_minutes is 0"),
         ("seed", -1, "seed is -1"),
+        ("stages.0.scenes", -1, "stages[0]: scenes is -1"),
+        ("loss.scenes", 0, "loss: scenes is 0"),
         ("data.clean", 1.2, "data: clean is 1.2"),
         ("data.recoloured", {"haze": 1.5}, "data: recoloured.haze is 1.5"),
         ("data", {"clean": 0.5, "other_prompt": 0.4, "two": 0.2}, "data: clean, other_prompt and two"),
@@ -196,3 +198,12 @@ def test_the_stage_follows_progress():
     staged: Recipe = dataclasses.replace(recipe, stages=stages)
     seen = [staged.stage_at(progress).crop for progress in (0, 0.49, 0.5, 0.7, 0.75, 0.99, 1.0)]
     assert seen == [32, 32, 64, 64, 96, 96, 96]
+
+
+def test_scenes_need_a_model_that_knows_haze(tmp_path):
+    values = copy.deepcopy(TINY)
+    values["model"]["degradations"] = ["noise", "rain"]
+    values["stages"] = [{"until": 1.0, "crop": 32, "batch": {"noise": 2}, "scenes": 4}]
+    file = write_recipe(tmp_path / "mine.toml", values)
+    with pytest.raises(UsageError, match=r"stages\[0\].scenes is 4: they need a model that knows haze"):
+        load_recipe(str(file))

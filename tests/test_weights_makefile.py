@@ -90,10 +90,11 @@ def test_the_last_run_is_what_the_shipped_weights_say_of_themselves(name):
         # A mean. Those of before 0 steps could be made are from one that was too short to change a number.
         assert record["steps"] == 0 or record["optimiser"]["learning_rate"] < 1e-9
         return
+    # What has come into the recipes since, a record cannot tell.
     for key in ("data", "loss", "optimiser"):
-        # What has come into the recipes since, a record cannot tell.
         assert record[key] == {name: recipe[key][name] for name in record[key]}, key
-    assert record.get("stages") == recipe.get("stages")
+    told, asked = (each.get("stages", []) for each in (record, recipe))
+    assert told == [{name: stage[name] for name in known} for stage, known in zip(asked, told, strict=True)]
 
 
 def test_what_is_finished_is_not_run_again_and_what_was_cut_off_goes_on(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipcli.batch.plan import Job
+from pipcli.degradations import Degradation
 from pipcli.images.dicom_reading import dicom_size
 from pipcli.images.sizes import size_of
 
@@ -54,7 +55,10 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, choice: Choice) -> Es
     """
     from pipcli.inference.decision import Told
     from pipcli.inference.probe import probe, seconds_a_look
+    from pipcli.inference.scales import sizes_of
 
+    told = choice.passes if isinstance(choice, Told) else ()
+    passes, hazy = len(told) or 1, sum(weights.get(Degradation.HAZE, 0.0) > 0 for weights in told)
     largest = widest = pictures = unknown = disk = pixels = 0
     passed: Counter[tuple[int, int]] = Counter()
     for job in jobs:
@@ -70,9 +74,11 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, choice: Choice) -> Es
         # Slices are held one at a time, pages all together.
         largest, widest = max(largest, height * width if job.dicom else count), max(widest, height, width)
         pictures += 1 if job.dicom else frames
-        spans = [restorer.tiling.spans(side) for side in (height, width)]
-        rows, columns = (sum(span.stop - span.start for span in each) for each in spans)
-        passed[rows * columns, len(spans[0]) * len(spans[1])] += frames
+        for sides in sizes_of(height, width):
+            times = passes if sides == (height, width) else hazy
+            spans = [restorer.tiling.spans(side) for side in sides]
+            rows, columns = (sum(span.stop - span.start for span in each) for each in spans)
+            passed[rows * columns, len(spans[0]) * len(spans[1])] += frames * times
         if job.dicom:
             disk += max(stored, count * _BYTES_OF_CT)
             continue
@@ -80,12 +86,10 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, choice: Choice) -> Es
         disk += stored if same else count * _BYTES
     if not jobs:
         return Estimate(0, 0, 0.0, None, 0, None)
-    in_tiles = any(tiles > 1 for _, tiles in passed)
+    in_tiles = any(tiles > 1 for (_, tiles), times in passed.items() if times)
     cost = probe(restorer, min(restorer.tiling.tile, widest or restorer.tiling.tile), in_tiles)
     seconds = sum(count * cost.seconds(*image) for image, count in passed.items())
-    if isinstance(choice, Told):
-        seconds *= len(choice.passes)
-    else:
+    if not isinstance(choice, Told):
         seconds += pictures * seconds_a_look(choice.diagnoser)
     return Estimate(
         pixels=pixels,

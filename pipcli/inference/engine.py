@@ -18,6 +18,7 @@ from pipcli.errors import DeviceError, DeviceMemoryError, UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision, computing_in
 from pipcli.inference.guard import ABSURD, finite, within
+from pipcli.inference.scales import ScaledChange, scaled_change
 from pipcli.inference.tiling import Tile, Tiling
 from pipcli.models.backbone import ImagePrompts, PromptSurvey, RestorationModel
 from pipcli.models.layers import pad_to_stride
@@ -54,10 +55,12 @@ class Restorer:
     """A model made ready to restore images.
 
     The image stays in its stored type; float32 exists for one tile and one row of tiles at a time. A prompted
-    model first goes over the tiles of an image twice, to make the prompts that they share.
+    model first goes over the tiles of an image twice, to make the prompts that they share. Hazy images are
+    restored at smaller sizes before that (:mod:`pipcli.inference.scales`).
 
-    Images of one tile are computed in batches. Their number is always the same, and copies fill up what is
-    missing: for another number of images a convolution may take another algorithm, with other rounding.
+    Images of one tile are computed in batches, but for hazy ones. Their number is always the same, and copies
+    fill up what is missing: for another number of images a convolution may take another algorithm, with other
+    rounding.
 
     Args:
         model: called as ``model(x, omega) -> y``; has ``stride``, ``degradations`` and, if it wants another
@@ -127,7 +130,8 @@ class Restorer:
         """Several images restored; each comes out the same, bit for bit, whatever the others are.
 
         Where ``self.batch`` is above 1, pages of one tile whose sizes are equal once padded to the model's
-        stride are computed so many at a time, and copies fill up what is missing. All others go tile by tile.
+        stride are computed so many at a time, and copies fill up what is missing. All others, and hazy ones,
+        go tile by tile.
 
         Args:
             images: what to restore.
@@ -189,7 +193,7 @@ class Restorer:
         for index, page in enumerate(pages):
             stride, image = self.tiling.stride, page.image
             size = image.height + -image.height % stride, image.width + -image.width % stride
-            if self.batch > 1 and max(size) <= self.tiling.tile:
+            if self.batch > 1 and max(size) <= self.tiling.tile and not self._haze(page.omega):
                 alike.setdefault(size, []).append(index)
             else:
                 restored[index] = self._restore_tiled(page)
@@ -202,6 +206,11 @@ class Restorer:
     def _restore_tiled(self, page: _Page) -> Image:
         """A page, tile by tile."""
         image, shown = page.image, page.image.filled()
+        scales, haze = None, self._haze(page.omega)
+        if haze:
+            scales = scaled_change(
+                shown, lambda small: self._restore_tiled(replace(page, image=small, strength=1.0)), haze
+            )
         prompts = self._image_prompts(shown, page.omega, page.on_redo)
 
         height, width = image.height, image.width
@@ -216,11 +225,17 @@ class Restorer:
             band, top = np.zeros((rows.keep_stop - rows.keep_start, width, 3), np.float32), rows.keep_start
             band[: len(begun)] = begun
             for tile in row:
-                restored = self._restore_tile(shown, tile, prompts, page)
+                restored = self._restore_tile(shown, tile, prompts, scales, page)
                 kept = slice(tile.columns.keep_start, tile.columns.keep_stop)
                 band[:, kept] += restored * tile.weights()[..., None]
         pixels[top:] = shown.store(band, top)
         return image.restored(pixels)
+
+    def _haze(self, omega: Tensor) -> float:
+        """The share of haze in ω; 0 for a model that does not know it."""
+        if Degradation.HAZE not in self.degradations:
+            return 0.0
+        return float(omega[0, self.degradations.index(Degradation.HAZE)] / omega.sum().clamp(min=1e-6))
 
     def _restore_together(self, pages: Sequence[_Page]) -> list[Image]:
         """Up to a batch of pages of one tile and one padded size."""
@@ -283,7 +298,12 @@ class Restorer:
         return prompts
 
     def _restore_tile(
-        self, image: Image, tile: Tile, prompts: ImagePrompts | None, page: _Page
+        self,
+        image: Image,
+        tile: Tile,
+        prompts: ImagePrompts | None,
+        scales: ScaledChange | None,
+        page: _Page,
     ) -> NDArray[np.float32]:
         """The kept part of one tile, h×w×3, in [0, 1]."""
         rows, columns = tile.rows, tile.columns
@@ -300,6 +320,9 @@ class Restorer:
         y, precision = finite(forward, lambda result: [result], self.precision, self.device, ABSURD)
         if precision is not self.precision and page.on_redo is not None:
             page.on_redo(Redo(tile, precision))
+        if scales is not None:
+            with _out_of_memory(self._too_large):
+                y = scales.corrected(x, y, rows.start, columns.start)
         y = torch.lerp(x, y.clamp(0, 1), page.strength)
         kept = y[
             ...,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,19 @@ class PixelBank:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def shrunk(self, shortest: int) -> PixelBank:
+        """The images made smaller until their shorter side has this many pixels; smaller ones as they are."""
+        images = []
+        for start, height, width in zip(
+            self.starts.tolist(), self.heights.tolist(), self.widths.tolist(), strict=True
+        ):
+            image = self.pixels[start : start + height * width].view(1, height, width, -1)
+            factor = min(1.0, shortest / min(height, width))
+            size = max(1, round(height * factor)), max(1, round(width * factor))
+            small = F.interpolate(image.permute(0, 3, 1, 2).float(), size, mode="area")
+            images.append(small[0].permute(1, 2, 0).round().to(self.pixels.dtype).cpu().numpy())
+        return PixelBank(images, self.pixels.device)
 
     def draw(self, count: int, size: int, generator: torch.Generator, upright: bool = False) -> Crops:
         """Places of ``count`` crops, evenly over the images and within each."""

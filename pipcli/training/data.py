@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,12 @@ GAMMA: Interval = (0.75, 1.35)
 
 HAZE_GAMMA: Interval = (0.75, 2.3)
 """The same for haze: its benchmarks are taken in rooms, which are much darker than the photos' outdoors."""
+
+SCENE = 64
+"""Side of shrunk scenes, in pixels."""
+
+SCENE_SHORTEST = 104
+"""Shorter side of what they are cut from: whole photos, shrunk."""
 
 PLACES = 4
 """Places among which a crop of video frames is chosen."""
@@ -222,6 +229,22 @@ class BatchMaker:
         if host.random() < self.shares.dmix:
             batch = Batch(*dmix(batch.inputs, batch.targets, batch.omega, generator))
         return batch
+
+    def make_scenes(self, count: int, seed: int) -> Batch:
+        """Hazy scenes, B×3×SCENE×SCENE: photos of which at least a good half is seen, and built rooms."""
+        generator, host = self.generator.manual_seed(seed), random.Random(seed)
+        hazy, clean = zip(*self._shrunk._crops(Degradation.HAZE, count, SCENE, host, generator), strict=True)
+        omega = self.one_hot[self.degradations.index(Degradation.HAZE)].expand(count, -1)
+        return Batch(torch.cat(hazy), torch.cat(clean), omega)
+
+    @cached_property
+    def _shrunk(self) -> BatchMaker:
+        """The same of shrunk photographs."""
+        photos, high = (
+            bank.shrunk(SCENE_SHORTEST) for bank in (self.photographs.photos, self.photographs.high)
+        )
+        small = replace(self.photographs, photos=photos, high=high)
+        return BatchMaker(small, self.degradations, self.shares, self.ranges)
 
     def _crops(
         self,

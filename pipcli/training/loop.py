@@ -141,13 +141,19 @@ def train(
             if done >= 1 or stop:
                 break
             # Every step draws from a seed of its own: a resumed run goes on as if never interrupted.
-            batch = batches.make(recipe.stage_at(done), seed_of(recipe.seed, pace.step, rank))
+            stage, seed = recipe.stage_at(done), seed_of(recipe.seed, pace.step, rank)
+            parts = [(batches.make(stage, seed), 1.0)]
+            if stage.scenes:
+                parts.append((batches.make_scenes(stage.scenes, seed), recipe.loss.scenes))
             pace.rate = set_rate(optimisers, learning_rate_at(recipe.optimiser, pace.step, done))
-            inputs = batch.inputs.to(memory_format=torch.channels_last)
-            with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-                output = trained(inputs, batch.omega)
-            losses = crop_losses(output.float(), batch.targets, recipe.loss)
-            loss = (losses * (batch.omega @ task_weights)).mean()
+            losses = []
+            for batch, weight in parts:
+                inputs = batch.inputs.to(memory_format=torch.channels_last)
+                with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+                    output = trained(inputs, batch.omega)
+                weights = weight * (batch.omega @ task_weights)
+                losses.append(crop_losses(output.float(), batch.targets, recipe.loss) * weights)
+            loss = torch.cat(losses).mean()
             if recipe.loss.decoupling:
                 loss = loss + recipe.loss.decoupling * decoupling_loss(model)
             model.zero_grad(set_to_none=True)
@@ -162,7 +168,7 @@ def train(
             decay = min(recipe.optimiser.ema, (1 + pace.step) / (10 + pace.step))
             with torch.no_grad():
                 torch._foreach_lerp_(average, parameters, 1 - decay)
-            pace.count(len(inputs) * world, torch.where(norm.isfinite(), loss, 0))
+            pace.count(sum(map(len, losses)) * world, torch.where(norm.isfinite(), loss, 0))
             if pace.report_due():
                 report(pace.progress())
             if rank == 0 and pace.checkpoint_due():

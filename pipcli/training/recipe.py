@@ -47,11 +47,14 @@ class Stage:
         until: share of the run at which the stage ends; the last one's is 1.
         crop: side of the square crops in pixels, a multiple of 8.
         batch: crops of each degradation in every batch of every process.
+        scenes: beside them, whole scenes in haze, shrunk to a few pixels: how much of the light is haze's
+            is seen in a whole scene, and in many of them.
     """
 
     until: float
     crop: int
     batch: dict[Degradation, int]
+    scenes: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.until <= 1:
@@ -60,6 +63,8 @@ class Stage:
             raise ValueError(f"crop is {self.crop}: it must be a multiple of 8 of at least 16")
         if not self.batch or min(self.batch.values()) < 0 or sum(self.batch.values()) < 1:
             raise ValueError("batch must name a count of at least 0 for each degradation, and one above it")
+        if self.scenes < 0:
+            raise ValueError(f"scenes is {self.scenes}: it must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,7 @@ class LossWeights:
             are better pull less and less.
         tasks: factor on the losses of crops under a prompt; 1 for what is not named. The gradients of
             the tasks differ much in size, and small ones (blur's) drown in the noise of large ones.
+        scenes: another factor on those of shrunk scenes, which are many.
     """
 
     pixels: PixelLoss = PixelLoss.L1
@@ -141,10 +147,12 @@ class LossWeights:
     fft: float = 1.0
     decoupling: float = 0.002
     tasks: dict[Degradation, float] = field(default_factory=dict)
+    scenes: float = 1.0
 
     def __post_init__(self) -> None:
         for degradation, weight in self.tasks.items():
             _check_positive(f"tasks.{degradation}", weight)
+        _check_positive("scenes", self.scenes)
         _check_positive("nearly_right", self.nearly_right)
         _check_at_least("fft", self.fft, 0)
         _check_at_least("decoupling", self.decoupling, 0)
@@ -221,6 +229,10 @@ class Recipe:
             raise ValueError(f"seed is {self.seed}: it must lie in [0, 2^63)")
         known = make_config(self.architecture, self.model, "model").degradations
         for number, stage in enumerate(self.stages):
+            if stage.scenes and Degradation.HAZE not in known:
+                raise ValueError(
+                    f"stages[{number}].scenes is {stage.scenes}: they need a model that knows haze"
+                )
             for degradation in stage.batch:
                 if degradation not in known:
                     raise ValueError(

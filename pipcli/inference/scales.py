@@ -1,0 +1,110 @@
+"""Haze at several sizes: what the model makes of the shrunk image sets right what it does to the large one.
+
+Haze lies over a whole scene, and how thick it is cannot be told from a few hundred pixels of a wall. Shrunk,
+the scene fits into what the network sees, and its smooth changes are better there; the details are not. So of
+the change that is made at one size, what is coarser than :data:`BLOCK` pixels is drawn to the change at half
+that size, which has been drawn to that at a quarter before, and so on down to a thumbnail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipcli.images import Image
+
+BLOCK = 8
+"""Side of the squares, in pixels, whose mean change is set right."""
+
+SMALLEST = 64
+"""Shortest side of a shrunk image: smaller ones tell the model nothing."""
+
+SHARE = 0.5
+"""Weight of the smaller size where all that ails a scene is haze."""
+
+_HALF = 2
+
+
+@dataclass(frozen=True)
+class ScaledChange:
+    """What the image at half its size says of the change in each block.
+
+    Attributes:
+        blocks: 1×3×(H/BLOCK)×(W/BLOCK), rounded up: mean change.
+        share: of the correction that is made, in [0, 1].
+    """
+
+    blocks: Tensor
+    share: float
+
+    def corrected(self, x: Tensor, y: Tensor, top: int, left: int) -> Tensor:
+        """A tile's output with the means of its blocks drawn to those of the shrunk image.
+
+        Args:
+            x: the tile, 1×3×h×w.
+            y: what the model made of it.
+            top, left: where it lies in the image.
+        """
+        height, width = x.shape[-2:]
+        # From the first block's edge to the tile's, and from the tile's other edge to the last block's.
+        (row, above), (column, before) = divmod(top, BLOCK), divmod(left, BLOCK)
+        padding = (before, -(before + width) % BLOCK, above, -(above + height) % BLOCK)
+        change = F.avg_pool2d(F.pad(y - x, padding, mode="replicate"), BLOCK)
+        rows, columns = change.shape[-2:]
+        wanted = self.blocks[..., row : row + rows, column : column + columns].to(change)
+        smooth = F.interpolate(wanted - change, scale_factor=BLOCK, mode="bicubic", align_corners=False)
+        return y + self.share * smooth[..., above : above + height, before : before + width]
+
+
+def scaled_change(image: Image, restore: Callable[[Image], Image], haze: float) -> ScaledChange | None:
+    """What an image of half the size says of the change; None where it would be too small.
+
+    Args:
+        image: H×W.
+        restore: what is done to it.
+        haze: weight of haze in ω, in [0, 1].
+    """
+    if len(sizes_of(image.height, image.width)) == 1:
+        return None
+    small = Image(_halved(image))
+    before, after = (_block_means(each.pixels, BLOCK // _HALF) for each in (small, restore(small)))
+    change = (after - before) / small.peak
+    return ScaledChange(torch.from_numpy(change).permute(2, 0, 1)[None].contiguous(), SHARE * haze)
+
+
+def sizes_of(height: int, width: int) -> list[tuple[int, int]]:
+    """Heights and widths at which a hazy image is restored, the largest first."""
+    sizes = [(height, width)]
+    while min(sizes[-1]) >= _HALF * SMALLEST:
+        height, width = (-(-side // BLOCK) * BLOCK // _HALF for side in sizes[-1])
+        sizes.append((height, width))
+    return sizes
+
+
+def _halved(image: Image) -> NDArray[np.uint16]:
+    """The image as the model sees it, padded to whole blocks, each pixel the mean of 2×2.
+
+    In 16 bits, so that it and what is made of it are no larger than the image.
+    """
+    bands = []
+    for top in range(0, image.height, 16 * BLOCK):
+        stop = min(image.height, top + 16 * BLOCK)
+        band = image.crop_float(top, stop, 0, image.width)
+        padding = ((0, -(stop - top) % BLOCK), (0, -image.width % BLOCK), (0, 0))
+        means = _block_means(np.pad(band, padding, mode="edge"), _HALF)
+        bands.append(np.rint(means * 65535).astype(np.uint16))
+    return np.concatenate(bands)
+
+
+def _block_means(pixels: NDArray[Any], side: int) -> NDArray[np.float32]:
+    height, width, channels = pixels.shape
+    blocks = pixels.reshape(height // side, side, width // side, side, channels)
+    means: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
+    return means

@@ -1,0 +1,158 @@
+"""Haze at several sizes: means of blocks against plain ones, tiles against the whole, what is left alone.
+
+What it brings on held-out photographs, as the README has it, is from
+
+    python -m pytest -m slow -s tests/test_scales.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipcli.degradations import Degradation, omega_vector
+from pipcli.images import Image
+from pipcli.inference import engine
+from pipcli.inference.device import Precision
+from pipcli.inference.engine import Restorer
+from pipcli.inference.scales import BLOCK, SHARE, ScaledChange, scaled_change
+from pipcli.metrics import psnr
+from pipcli.models import zoo
+from pipcli.synthesis import SynthesisRanges, degrade
+from pipcli.training.data import load_photographs
+from pipcli.training.pictures import to_tensor, whole
+
+CPU = torch.device("cpu")
+DATA = Path(__file__).parents[2] / "shared/data/train"
+LARGEST = 640
+NOISE, HAZE = (1.0, 0.0), (0.0, 1.0)
+
+
+class Darkening(nn.Module):
+    """Takes more away the smaller the image is, as one that sees more of the scene might."""
+
+    stride, halo = 8, 16
+    degradations = (Degradation.NOISE, Degradation.HAZE)
+
+    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+        return x - 20 / 255 if x.shape[-1] > 200 else x - 80 / 255
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(4).integers(100, 250, (height, width, 3)).astype(np.uint8)
+
+
+def restored(pixels: np.ndarray, omega: tuple[float, float], tile: int = 512) -> np.ndarray:
+    return Restorer(Darkening(), CPU, Precision.FP32, tile=tile).restore(Image(pixels), omega).pixels
+
+
+def test_a_hazy_image_is_drawn_to_the_smaller_sizes():
+    pixels = photo(263, 301)
+    # 20 at full size, 80 at half, which is drawn to 80 at a quarter.
+    expected = 20 + SHARE * (80 - 20)
+    np.testing.assert_allclose(pixels - restored(pixels, HAZE).astype(int), expected, atol=1)
+
+
+@pytest.mark.parametrize(("height", "sizes"), [(127, [127]), (128, [128, 64]), (515, [515, 260, 132, 68])])
+def test_sizes_are_halved_down_to_a_thumbnail(height, sizes):
+    seen = []
+
+    class Noted(Darkening):
+        def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+            seen.append(x.shape[-2])
+            return x
+
+    image = Image(photo(height, height + 9))
+    Restorer(Noted(), CPU, Precision.FP32, tile=1024).restore(image, HAZE)
+    assert seen == sizes[::-1]
+
+
+def test_other_tasks_and_small_images_are_as_the_model_makes_them():
+    pixels = photo(263, 301)
+    np.testing.assert_array_equal(pixels - restored(pixels, NOISE), 20)
+    small = photo(120, 300)
+    np.testing.assert_array_equal(small - restored(small, HAZE), 20)
+
+
+@pytest.mark.parametrize("step", [8, 4])
+def test_tiles_join_as_the_whole_does(step):
+    class Local(Darkening):
+        stride = step
+
+        def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+            return 0.6 * x + 0.1
+
+    image = Image(photo(300, 420))
+    whole, tiled = (
+        Restorer(Local(), CPU, Precision.FP32, tile=tile).restore(image, HAZE).pixels.astype(int)
+        for tile in (512, 176)
+    )
+    assert np.abs(whole - tiled).max() <= 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_means_of_blocks_are_drawn_to_the_wanted_ones(share):
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(1, 3, 37, 50, generator=generator)
+    y = x + 0.1 * torch.rand(1, 3, 37, 50, generator=generator)
+    wanted = torch.full((1, 3, 9, 11), -0.3)
+    after = ScaledChange(wanted, share).corrected(x, y, 3 * BLOCK, 2 * BLOCK)
+    before = (y - x)[..., :32, :48].mean()
+    assert float((after - x)[..., :32, :48].mean()) == pytest.approx(
+        float(before + share * (-0.3 - before)), abs=0.01
+    )
+
+
+def test_what_was_shrunk_lies_where_it_was():
+    pixels = np.zeros((256, 320, 3), np.float32)
+    pixels[64:128, 160:240] = 0.5
+
+    def halve(image: Image) -> Image:
+        return image.with_pixels(image.pixels // 2)
+
+    change = scaled_change(Image(pixels), halve, haze=0.5)
+    assert change is not None
+    assert change.share == pytest.approx(0.5 * SHARE)
+    expected = np.zeros((32, 40), np.float32)
+    expected[8:16, 20:30] = -0.25
+    np.testing.assert_allclose(change.blocks[0, 0].numpy(), expected, atol=1e-4)
+
+
+def as_pixels(image: Tensor) -> np.ndarray:
+    return (image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().numpy().astype(np.uint8)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason="the training photographs are not here")
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_held_out_haze_is_undone_better_at_several_sizes(name, monkeypatch):
+    """Rooms and photographs darkened as validation darkens them; at most 640 pixels wide."""
+    _, held_out = load_photographs(DATA, CPU)
+    restorer = Restorer(zoo.load_model(name), CPU, Precision.FP32, tile=1024)
+    omega = omega_vector({Degradation.HAZE: 1.0}, restorer.degradations)
+    generator = torch.Generator().manual_seed(5)
+    gains = {}
+    for kind, bank in (("rooms", held_out.high), ("photographs", held_out.photos)):
+        scores = []
+        for number in range(len(bank)):
+            clean = to_tensor(whole(bank, number)) ** 1.5
+            if max(clean.shape[-2:]) > LARGEST:
+                clean = torch.nn.functional.interpolate(clean, scale_factor=0.5, mode="area")
+            hazy = Image(as_pixels(degrade(clean, Degradation.HAZE, SynthesisRanges(), generator)))
+            several = restorer.restore(hazy, omega).pixels
+            with monkeypatch.context() as patch:
+                patch.setattr(engine, "scaled_change", lambda *_: None)
+                one = restorer.restore(hazy, omega).pixels
+            scores.append([psnr(as_pixels(clean), each, 255) for each in (hazy.pixels, one, several)])
+        before, one_size, sizes = np.mean(scores, axis=0)
+        print(
+            f"\n{name}, {kind}: {before:.2f} dB, at one size {one_size:.2f}, at several {sizes:.2f}", end=""
+        )
+        gains[kind] = sizes - one_size
+    # A photograph's haze is drawn without its depth: there the small network may lose a little.
+    assert gains["rooms"] > 0.5
+    assert gains["photographs"] > -0.25
