@@ -502,6 +502,12 @@ def test_without_a_task_a_classifier_decides(colours, capsys):
     assert "<dt>found</dt><dd>noise and rain in 2 files" in page
     assert "<dt>classifier</dt><dd>pip-classifier, sha256 " in page
     assert ledger_of("out")["red.png"]["decision"]["verdict"] == "noise"
+    # What is kept is told as it was told when it was made.
+    assert main(["restore", "in", "out", "--json"]) == 0
+    again = {line["input"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    for name, line in lines.items():
+        if line["left_alone"] is None:
+            assert again[name] == {**line, "kept": True, "seconds": again[name]["seconds"]}
 
 
 def test_the_threshold_and_not_abstaining(colours, capsys):

@@ -25,7 +25,8 @@ class Outcome:
         series: of a DICOM file, told from others and nothing else; None where it is not known.
         kept: nothing was done, because the output was there already.
         kept_otherwise: that was made in place with other settings, and these would restore it a second time.
-        untouched: the classifier found nothing to undo, and the file was copied or written as it is.
+        untouched: the classifier found nothing to undo, and the file was copied or written as it is, now or
+            by the run that made what is kept.
         decision: what was decided for this file and why, as in `Entry`; None where the user said it.
     """
 

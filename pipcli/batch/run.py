@@ -118,6 +118,8 @@ def run_plan(
 def _outcome_of(work: Work) -> Outcome:
     """What became of a file; where an earlier run did it, as the ledger tells."""
     treatment, earlier = work.treatment, work.earlier
+    decision = work.decision if earlier is None else earlier.decision
+    found_clean = decision is not None and decision["verdict"] == CLEAN
     return Outcome(
         job=work.job,
         seconds=work.seconds,
@@ -131,8 +133,8 @@ def _outcome_of(work: Work) -> Outcome:
         series=treatment.series if earlier is None else earlier.series,
         kept=work.kept,
         kept_otherwise=work.kept_otherwise,
-        untouched=work.untouched,
-        decision=work.decision if earlier is None else earlier.decision,
+        untouched=work.untouched if earlier is None else found_clean,
+        decision=decision,
     )
 
 

@@ -84,7 +84,7 @@ class ReportBook:
         notes = outcome.warnings
         if outcome.decision is not None:
             notes = (decision_line(outcome.decision), *notes)
-        if outcome.untouched:
+        if outcome.untouched and not outcome.kept:
             return FileRecord(name, target, "untouched", outcome.seconds, notes)
         state = "there already" if outcome.kept else "restored"
         views = self._views.get(job, ())
