@@ -108,7 +108,8 @@ def test_methods_are_measured_on_every_slice(tmp_path):
     assert (len(result.problems), result.left_alone) == (1, 1)
     noisy, smoothed = result.rows
     assert noisy.mean("rmse") == pytest.approx(49, rel=0.05)
-    assert smoothed.mean("rmse") != noisy.mean("rmse")
+    # White noise falls to a third, and edges are smoothed with it.
+    assert noisy.mean("rmse") / 3 < smoothed.mean("rmse") < noisy.mean("rmse") / 2
     assert abs(noisy.mean("soft")) < 5
     assert told[0].sigma == pytest.approx(49 / 500 * 255)
     assert told[0].weights == {Degradation.NOISE: 1.0}

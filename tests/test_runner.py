@@ -1,7 +1,6 @@
 """Running methods on a set: what is averaged, what is not, and that the result says so."""
 
 import json
-import math
 import os
 
 import numpy as np
@@ -242,9 +241,8 @@ def test_records_are_json_and_csv_without_nan(pairs):
     assert record["methods"][0]["mean"]["psnr"] == pytest.approx(mean, abs=1e-3)
     exact = run_benchmark(Benchmark(dataset, AIRNET), located, [input_method(), method(perfect)])
     record = json.loads(json.dumps(benchmark_record(exact), allow_nan=False))
-    assert record["methods"][1]["mean"]["psnr"] == pytest.approx(130, abs=30) or math.isinf(
-        float(record["methods"][1]["mean"]["psnr"])
-    )
+    # As far as two ways to round agree.
+    assert record["methods"][1]["mean"]["psnr"] > 140
     lines = image_table([result]).splitlines()
     assert lines[0].startswith("benchmark,protocol,method,image")
     assert len(lines) == 4
