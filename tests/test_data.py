@@ -127,6 +127,16 @@ def test_scenes_are_whole_pictures_in_haze(splits, monkeypatch):
     assert not same(batch, batches.make_scenes(7, 4))
 
 
+def test_the_share_of_clean_scenes_is_that_of_crops(splits, monkeypatch):
+    monkeypatch.setattr(data, "SCENE", 16)
+    monkeypatch.setattr(data, "SCENE_SHORTEST", 20)
+    hazy, mixed = (maker(splits[0], replace(PLAIN, clean=share)).make_scenes(60, 3) for share in (0.0, 0.3))
+    clean = (mixed.inputs == mixed.targets).flatten(1).all(1)
+    assert 8 <= clean.sum() <= 30
+    torch.testing.assert_close(mixed.targets, hazy.targets)
+    torch.testing.assert_close(mixed.inputs[~clean], hazy.inputs[~clean])
+
+
 def test_a_short_scene_gives_no_frames_to_average(photo_folder, tmp_path):
     folder = copied(photo_folder, tmp_path)
     shutil.rmtree(folder / "frames")

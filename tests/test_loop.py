@@ -639,6 +639,61 @@ def test_what_one_of_several_starts_lacks_is_as_it_began_in_the_others(photo_fol
         torch.testing.assert_close(found[name], value, rtol=2e-3, atol=1e-5, msg=name)
 
 
+SCENE_NETWORK = {**BARE, "degradations": ["haze"]}
+WITH_SCENE = {**TINY["model"], "scene": SCENE_NETWORK}
+
+
+def scene_weights(path: Path, factor: float) -> dict[str, torch.Tensor]:
+    """Write a network for scenes and return its tensors."""
+    network = randomised(SCENE_NETWORK)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(factor)
+    save_weights(network, path, {})
+    return network.state_dict()
+
+
+def test_a_network_for_scenes_goes_into_the_model_and_stays_as_it_is(photo_folder, tmp_path):
+    bare, first, second = (tmp_path / f"{name}.safetensors" for name in ("bare", "first", "second"))
+    save_weights(randomised(TINY["model"]), bare, {})
+    one, other = scene_weights(first, 1.0), scene_weights(second, 0.5)
+    run = recipe(steps=2, model=WITH_SCENE)
+
+    def scene_of(path: Path) -> dict[str, torch.Tensor]:
+        network = load_weights(path).scene
+        assert network is not None
+        return network.state_dict()
+
+    trained = train(run, photo_folder, tmp_path / "trained", init=[bare, first])
+    torch.testing.assert_close(scene_of(trained), one, rtol=0, atol=0)
+    assert not torch.equal(load_weights(trained).head.weight, load_weights(bare).head.weight)
+    # What a model has already is kept, unless another is given; of several, their mean.
+    kept = train(run, photo_folder, tmp_path / "kept", init=[trained])
+    torch.testing.assert_close(scene_of(kept), one, rtol=0, atol=0)
+    replaced = train(run, photo_folder, tmp_path / "replaced", init=[trained, second])
+    torch.testing.assert_close(scene_of(replaced), other, rtol=1e-2, atol=1e-6)
+    between = train(run, photo_folder, tmp_path / "between", init=[bare, first, second])
+    middle = {name: 0.75 * tensor for name, tensor in one.items()}
+    torch.testing.assert_close(scene_of(between), middle, rtol=1e-3, atol=1e-6)
+
+
+def test_a_resumed_run_has_its_network_for_scenes(photo_folder, tmp_path):
+    scene = scene_weights(tmp_path / "scene.safetensors", 1.0)
+    train(recipe(steps=1, model=WITH_SCENE), photo_folder, tmp_path, init=[tmp_path / "scene.safetensors"])
+    last = train(recipe(steps=2, model=WITH_SCENE), photo_folder, tmp_path, resume=True)
+    network = load_weights(last).scene
+    assert network is not None
+    torch.testing.assert_close(network.state_dict(), scene, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("init", [False, True])
+def test_a_network_for_scenes_that_was_never_trained_is_refused(photo_folder, tmp_path, init):
+    save_weights(randomised(TINY["model"]), tmp_path / "bare.safetensors", {})
+    starts = [tmp_path / "bare.safetensors"] if init else []
+    with pytest.raises(UsageError, match=r"model\.scene is trained by itself: give its weights"):
+        train(recipe(steps=1, model=WITH_SCENE), photo_folder, tmp_path / "run", init=starts)
+
+
 THREE_LEVELS = {"widths": [8, 12, 16], "blocks": [1, 1, 1], "prompts": [{}, {}]}
 
 

@@ -8,7 +8,11 @@ import pytest
 import torch
 from backbones import MIX, UNET, image, randomised
 
+from pipcli.configuration import from_mapping, to_mapping
+from pipcli.degradations import Degradation
 from pipcli.models.unet import ResidualBlock, UNet, UNetConfig
+
+SCENE = UNetConfig(widths=(8, 8), blocks=(1, 1), prompts=(None,), degradations=(Degradation.HAZE,))
 
 
 def test_new_block_is_the_identity():
@@ -58,6 +62,22 @@ def test_halves_as_often_as_it_has_widths():
     assert UNet(replace(UNET.bare, widths=(8, 8), blocks=(0, 0), prompts=(None,))).stride == 2
 
 
+def test_a_network_for_scenes_is_carried_and_changes_nothing():
+    config = replace(UNET.tiny, scene=SCENE)
+    assert from_mapping(UNetConfig, to_mapping(config)) == config
+    model = randomised(UNet, config)
+    alone = UNet(UNET.tiny)
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith("scene.")}
+    alone.load_state_dict(own)
+    x = image(16, 16)
+    with torch.no_grad():
+        assert torch.equal(model(x, MIX), alone(x, MIX))
+    assert alone.scene is None
+    assert isinstance(model.scene, UNet)
+    assert model.scene.config == SCENE
+    assert model.eval().scene.training is False
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -66,6 +86,11 @@ def test_halves_as_often_as_it_has_widths():
         ({"blocks": (1, -1, 1)}, "blocks"),
         ({"prompts": (None,)}, "prompts"),
         ({"degradations": ()}, "degradations"),
+        ({"scene": SCENE, "degradations": (Degradation.RAIN,)}, "scene needs a model that knows haze"),
+        ({"scene": replace(SCENE, degradations=tuple(Degradation))}, "scene must be for haze alone"),
+        ({"scene": replace(SCENE, planes=True)}, "scene must be bare"),
+        ({"scene": replace(SCENE, scene=SCENE)}, "scene must be bare"),
+        ({"scene": replace(SCENE, prompts=UNET.tiny.prompts[:1])}, "scene must be bare"),
     ],
 )
 def test_configuration_is_checked(changes, message):

@@ -37,6 +37,8 @@ class RestorationModel(nn.Module):
             are given, which are each tile's own.
         told: whether the encoder is shown ω; else it is PIP alone that knows it.
         prompts: the skips, full resolution first, each called as ``skip(feature, omega)``.
+        scene: a small network that undoes haze in thumbnails of whole scenes (``inference/scales.py``), if
+            the model has one. It takes no part in ``model(x, omega)``, and is trained by itself.
         engine: what computes it.
     """
 
@@ -47,7 +49,12 @@ class RestorationModel(nn.Module):
     local: bool = True
     told: bool = False
     prompts: nn.ModuleList
+    scene: RestorationModel | None
     engine: str = "torch"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene = None
 
     def shown(self, x: Tensor, omega: Tensor) -> Tensor:
         """What the encoder is given of a padded input, B×(3 or more)×H×W: x, and what it is told of omega."""
@@ -141,6 +148,7 @@ class StandIn(RestorationModel):
         self.local = model.local
         self.told = model.told
         self.prompts = model.prompts
+        self.scene = model.scene
         self.engine = model.engine
 
     def shown(self, x: Tensor, omega: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class UNetConfig:
         degradations: what ω's entries stand for.
         planes: show the encoder the mix in ω as constant planes beside the image, as DRUNet is shown the
             noise level; else it is PIP alone that knows ω.
+        scene: of a second network, bare and for haze alone, which is asked about thumbnails of whole scenes.
     """
 
     widths: tuple[int, ...] = (48, 96, 192, 256)
@@ -38,6 +39,7 @@ class UNetConfig:
     prompts: tuple[PromptConfig | None, ...] = (None, PromptConfig(96, 32), PromptConfig(128, 16))
     degradations: tuple[Degradation, ...] = tuple(Degradation)
     planes: bool = False
+    scene: UNetConfig | None = None
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -48,6 +50,13 @@ class UNetConfig:
             raise ValueError(f"prompts has {len(self.prompts)} entries: it needs {len(self.widths) - 1}")
         if not self.degradations:
             raise ValueError("degradations is empty: a model needs at least one")
+        if self.scene is not None:
+            if Degradation.HAZE not in self.degradations:
+                raise ValueError("scene needs a model that knows haze")
+            if self.scene.degradations != (Degradation.HAZE,):
+                raise ValueError("scene must be for haze alone")
+            if any(self.scene.prompts) or self.scene.planes or self.scene.scene is not None:
+                raise ValueError("scene must be bare: without prompts, planes and a scene of its own")
 
 
 class ResidualBlock(nn.Module):
@@ -104,6 +113,8 @@ class UNet(RestorationModel):
             nn.init.zeros_(self.tell.weight)
         # Small, so that training starts from y = x.
         nn.init.normal_(self.tail.weight, std=0.1 / (9 * widths[0]) ** 0.5)
+        if config.scene is not None:
+            self.scene = UNet(config.scene)
 
     def shown(self, x: Tensor, omega: Tensor) -> Tensor:
         if not self.told:

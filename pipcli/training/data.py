@@ -231,11 +231,17 @@ class BatchMaker:
         return batch
 
     def make_scenes(self, count: int, seed: int) -> Batch:
-        """Hazy scenes, B×3×SCENE×SCENE: photos of which at least a good half is seen, and built rooms."""
+        """Hazy scenes, B×3×SCENE×SCENE: photos of which at least a good half is seen, and built rooms.
+
+        The share of clean ones is that of crops.
+        """
         generator, host = self.generator.manual_seed(seed), random.Random(seed)
-        hazy, clean = zip(*self._shrunk._crops(Degradation.HAZE, count, SCENE, host, generator), strict=True)
+        crops = self._shrunk._crops(Degradation.HAZE, count, SCENE, host, generator)
+        hazy, clean = map(torch.cat, zip(*crops, strict=True))
+        if self.shares.clean:
+            hazy = torch.where(coin((count, 1, 1, 1), self.shares.clean, generator), clean, hazy)
         omega = self.one_hot[self.degradations.index(Degradation.HAZE)].expand(count, -1)
-        return Batch(torch.cat(hazy), torch.cat(clean), omega)
+        return Batch(hazy, clean, omega)
 
     @cached_property
     def _shrunk(self) -> BatchMaker:

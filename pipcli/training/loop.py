@@ -59,7 +59,9 @@ def train(
         resume: go on from ``out/checkpoint``.
         init: weights to start from. They may lack the prompts (a bare model's) or come from a shallower
             model: what they lack starts as it would in a new model, which changes no output. Of several,
-            their mean; what some lack should have begun from the same seed in the others.
+            their mean; what some lack should have begun from the same seed in the others. A network for
+            scenes is trained as a model of its own and left as it is in a run of another: the weights of one
+            go into the model's, in the place of what others have there.
         ct: folder of CT slices, in place of ``ct`` in ``data``.
 
     Raises:
@@ -72,9 +74,11 @@ def train(
     device, dtype, rank, world = place_process()
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.architecture, recipe.model)
-    if init:
+    if init or not resume:
         _initialise(model, init)
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if model.scene is not None:
+        model.scene.requires_grad_(False)
     names = [name for name, _ in model.named_parameters()]
     parameters: list[Tensor] = list(model.parameters())
     average = [parameter.detach().clone() for parameter in parameters]
@@ -191,9 +195,14 @@ def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
     """Load weights, or their mean, that may lack what starts without effect: prompts, planes, blocks."""
     own = {name: value.clone() for name, value in model.state_dict().items()}
     x = torch.rand(1, 3, 4 * model.stride, 4 * model.stride)
-    states = []
+    states, scenes, inherited = [], [], []
     for path in paths:
         source = load_weights(path)
+        if model.scene is not None and source.config == model.scene.config:
+            scenes.append(source.state_dict())
+            continue
+        if source.scene is not None:
+            inherited.append(source.scene.state_dict())
         if (source.prompted or source.told) and source.degradations != model.degradations:
             known = ", ".join(map(str, source.degradations))
             raise UsageError(f"weights {path} do not fit the recipe's model: they are for {known}")
@@ -205,7 +214,12 @@ def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
             raise UsageError(
                 f"weights {path} do not fit the recipe's model: what they lack changes its output"
             )
-    model.load_state_dict(mean_of(states))
+    if states:
+        model.load_state_dict(mean_of(states))
+    if model.scene is not None:
+        if not scenes and not inherited:
+            raise UsageError("model.scene is trained by itself: give its weights to start from")
+        model.scene.load_state_dict(mean_of(scenes or inherited))
 
 
 def _collect(
@@ -242,7 +256,7 @@ def _restore(
     }
     shapes: dict[str, torch.Size] = {}
     for name, parameter in zip(names, parameters, strict=True):
-        moments = moments_of(keeper[parameter]) if stepped else ()
+        moments = moments_of(keeper[parameter]) if stepped and parameter.requires_grad else ()
         for kind in ("model", "average", *moments):
             shapes[f"{kind}.{name}"] = torch.Size() if kind == "step" else parameter.shape
     for name in sorted({*shapes, *tensors}):
@@ -252,7 +266,7 @@ def _restore(
         for name, parameter, mean in zip(names, parameters, average, strict=True):
             parameter.copy_(tensors[f"model.{name}"])
             mean.copy_(tensors[f"average.{name}"])
-            for kind in moments_of(keeper[parameter]) if stepped else ():
+            for kind in moments_of(keeper[parameter]) if stepped and parameter.requires_grad else ():
                 moment = tensors[f"{kind}.{name}"]
                 if kind != "step":
                     moment = torch.empty_like(parameter).copy_(moment)
