@@ -18,7 +18,7 @@ from pipcli.errors import DeviceError, DeviceMemoryError, UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision, computing_in
 from pipcli.inference.guard import ABSURD, finite, within
-from pipcli.inference.scales import ScaledChange, scaled_change
+from pipcli.inference.scales import SCENE_SHARE, SHARE, ScaledChange, change_of_scene, scaled_change
 from pipcli.inference.tiling import Tile, Tiling
 from pipcli.models.backbone import ImagePrompts, PromptSurvey, RestorationModel
 from pipcli.models.layers import pad_to_stride
@@ -56,7 +56,8 @@ class Restorer:
 
     The image stays in its stored type; float32 exists for one tile and one row of tiles at a time. A prompted
     model first goes over the tiles of an image twice, to make the prompts that they share. Hazy images are
-    restored at smaller sizes before that (:mod:`pipcli.inference.scales`).
+    restored at smaller sizes before that, and the model's network for scenes is asked at the smallest
+    (:mod:`pipcli.inference.scales`).
 
     Images of one tile are computed in batches, but for hazy ones. Their number is always the same, and copies
     fill up what is missing: for another number of images a convolution may take another algorithm, with other
@@ -95,6 +96,8 @@ class Restorer:
         with _out_of_memory("the model does not fit", DeviceError):
             # Weights in channels_last too, else some convolutions turn every activation around and back.
             self.model = model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        scene = getattr(model, "scene", None)
+        self._scene = None if scene is None else Restorer(scene, device, precision, tile)
 
     def restore(
         self,
@@ -206,11 +209,7 @@ class Restorer:
     def _restore_tiled(self, page: _Page) -> Image:
         """A page, tile by tile."""
         image, shown = page.image, page.image.filled()
-        scales, haze = None, self._haze(page.omega)
-        if haze:
-            scales = scaled_change(
-                shown, lambda small: self._restore_tiled(replace(page, image=small, strength=1.0)), haze
-            )
+        scales = self._smaller_sizes(shown, page)
         prompts = self._image_prompts(shown, page.omega, page.on_redo)
 
         height, width = image.height, image.width
@@ -230,6 +229,22 @@ class Restorer:
                 band[:, kept] += restored * tile.weights()[..., None]
         pixels[top:] = shown.store(band, top)
         return image.restored(pixels)
+
+    def _smaller_sizes(self, image: Image, page: _Page) -> ScaledChange | None:
+        """What smaller sizes of a hazy image, down to a thumbnail, say of its change."""
+        haze, scene = self._haze(page.omega), self._scene
+        if not haze:
+            return None
+        change = scaled_change(
+            image,
+            lambda small: self._restore_tiled(replace(page, image=small, strength=1.0)),
+            haze * (SHARE if scene is None else SCENE_SHARE),
+        )
+        if change is None and scene is not None:
+            change = change_of_scene(
+                image, lambda small: scene.restore(small, [1.0], on_redo=page.on_redo), haze
+            )
+        return change
 
     def _haze(self, omega: Tensor) -> float:
         """The share of haze in ω; 0 for a model that does not know it."""

@@ -3,7 +3,8 @@
 Haze lies over a whole scene, and how thick it is cannot be told from a few hundred pixels of a wall. Shrunk,
 the scene fits into what the network sees, and its smooth changes are better there; the details are not. So of
 the change that is made at one size, what is coarser than :data:`BLOCK` pixels is drawn to the change at half
-that size, which has been drawn to that at a quarter before, and so on down to a thumbnail.
+that size, which has been drawn to that at a quarter before, and so on down to a thumbnail. What becomes of
+that is, where the model has a network for scenes, as that would have it.
 """
 
 from __future__ import annotations
@@ -29,16 +30,22 @@ SMALLEST = 64
 SHARE = 0.5
 """Weight of the smaller size where all that ails a scene is haze."""
 
+SCENE_SHARE = 0.9
+"""The same where a network for scenes has judged the smallest size, which is right more often."""
+
+THUMBNAIL = 64
+"""Shorter side, in pixels, of what that network is shown: that of the scenes that it has learned from."""
+
 _HALF = 2
 
 
 @dataclass(frozen=True)
 class ScaledChange:
-    """What the image at half its size says of the change in each block.
+    """What a smaller size of the image says of the change in each block.
 
     Attributes:
         blocks: 1×3×(H/BLOCK)×(W/BLOCK), rounded up: mean change.
-        share: of the correction that is made, in [0, 1].
+        share: how much of the difference is made up for, in [0, 1].
     """
 
     blocks: Tensor
@@ -63,20 +70,39 @@ class ScaledChange:
         return y + self.share * smooth[..., above : above + height, before : before + width]
 
 
-def scaled_change(image: Image, restore: Callable[[Image], Image], haze: float) -> ScaledChange | None:
+def scaled_change(image: Image, restore: Callable[[Image], Image], share: float) -> ScaledChange | None:
     """What an image of half the size says of the change; None where it would be too small.
 
     Args:
         image: H×W.
         restore: what is done to it.
-        haze: weight of haze in ω, in [0, 1].
+        share: of the result.
     """
     if len(sizes_of(image.height, image.width)) == 1:
         return None
     small = Image(_halved(image))
     before, after = (_block_means(each.pixels, BLOCK // _HALF) for each in (small, restore(small)))
     change = (after - before) / small.peak
-    return ScaledChange(torch.from_numpy(change).permute(2, 0, 1)[None].contiguous(), SHARE * haze)
+    return ScaledChange(_to_tensor(change), share)
+
+
+def change_of_scene(image: Image, restore: Callable[[Image], Image], share: float) -> ScaledChange | None:
+    """What a network for scenes says of the change; None where the image is smaller than a thumbnail.
+
+    Args:
+        image: H×W, of the smallest of the sizes.
+        restore: what the network makes of a thumbnail.
+        share: of the result.
+    """
+    if min(image.height, image.width) < THUMBNAIL:
+        return None
+    x = _to_tensor(_in_whole_blocks(image.crop_float(0, image.height, 0, image.width)))
+    height, width = x.shape[-2:]
+    size = [round(side * THUMBNAIL / min(height, width)) for side in (height, width)]
+    shrunk = F.interpolate(x, size=size, mode="bilinear", antialias=True)
+    small = Image(shrunk[0].permute(1, 2, 0).contiguous().numpy())
+    change = _to_tensor(restore(small).pixels - small.pixels)
+    return ScaledChange(F.adaptive_avg_pool2d(change, (height // BLOCK, width // BLOCK)), share)
 
 
 def sizes_of(height: int, width: int) -> list[tuple[int, int]]:
@@ -97,10 +123,19 @@ def _halved(image: Image) -> NDArray[np.uint16]:
     for top in range(0, image.height, 16 * BLOCK):
         stop = min(image.height, top + 16 * BLOCK)
         band = image.crop_float(top, stop, 0, image.width)
-        padding = ((0, -(stop - top) % BLOCK), (0, -image.width % BLOCK), (0, 0))
-        means = _block_means(np.pad(band, padding, mode="edge"), _HALF)
+        means = _block_means(_in_whole_blocks(band), _HALF)
         bands.append(np.rint(means * 65535).astype(np.uint16))
     return np.concatenate(bands)
+
+
+def _in_whole_blocks(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    height, width, _ = pixels.shape
+    return np.pad(pixels, ((0, -height % BLOCK), (0, -width % BLOCK), (0, 0)), mode="edge")
+
+
+def _to_tensor(pixels: NDArray[np.float32]) -> Tensor:
+    """H×W×3 → 1×3×H×W."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
 def _block_means(pixels: NDArray[Any], side: int) -> NDArray[np.float32]:
