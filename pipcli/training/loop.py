@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipcli.configuration import to_mapping
 from pipcli.errors import UsageError
 from pipcli.models.backbone import RestorationModel
-from pipcli.models.checkpoint import build_model, load_weights, save_weights
+from pipcli.models.checkpoint import build_model, load_weights, read_record, save_weights
 from pipcli.models.pip import decoupling_loss
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import (
@@ -60,8 +60,8 @@ def train(
         init: weights to start from. They may lack the prompts (a bare model's) or come from a shallower
             model: what they lack starts as it would in a new model, which changes no output. Of several,
             their mean; what some lack should have begun from the same seed in the others. A network for
-            scenes is trained as a model of its own and left as it is in a run of another: the weights of one
-            go into the model's, in the place of what others have there.
+            scenes is trained as a model of its own, and a run of another leaves it as it is: the weights of
+            one go into the model's, and else those that the others have there.
         ct: folder of CT slices, in place of ``ct`` in ``data``.
 
     Raises:
@@ -73,7 +73,20 @@ def train(
     require_free(out, resume)
     device, dtype, rank, world = place_process()
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.architecture, recipe.model)
+    before: dict[str, Any] = {
+        "step": 0,
+        "minutes": 0.0,
+        "best": None,
+        "scene": recipe.model.get("scene") or _scene_among(init, recipe.architecture),
+        "initialised_from": origins_of(init),
+    }
+    tensors: dict[str, Tensor] = {}
+    if resume:
+        # With what the run started from: it need not be told again.
+        tensors, state = load_checkpoint(out)
+        before |= state
+    scene = {} if before["scene"] is None else {"scene": before["scene"]}
+    model = build_model(recipe.architecture, {**recipe.model, **scene})
     if init or not resume:
         _initialise(model, init)
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -90,11 +103,7 @@ def train(
     tasks = [recipe.loss.tasks.get(degradation, 1.0) for degradation in model.degradations]
     task_weights = torch.tensor(tasks, device=device)
 
-    before: dict[str, Any] = {"step": 0, "minutes": 0.0, "best": None, "initialised_from": origins_of(init)}
     if resume:
-        # With what the run started from: it need not be told again.
-        tensors, state = load_checkpoint(out)
-        before |= state
         _restore(tensors, names, parameters, average, optimisers)
     best: float = -math.inf if before["best"] is None else before["best"]
     make_folder(out)
@@ -189,6 +198,13 @@ def train(
     if world > 1:
         distributed.destroy_process_group()
     return None if stop else final
+
+
+def _scene_among(paths: Sequence[Path], architecture: str) -> dict[str, Any] | None:
+    """Numbers of the network for scenes that weights to start from have, so that it is not lost."""
+    records = [read_record(path) for path in paths]
+    scenes = [each["config"].get("scene") for each in records if each["architecture"] == architecture]
+    return next((scene for scene in scenes if scene is not None), None)
 
 
 def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
