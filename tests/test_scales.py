@@ -214,16 +214,19 @@ def test_held_out_haze_is_undone_better_at_several_sizes(name, monkeypatch):
             if max(clean.shape[-2:]) > LARGEST:
                 clean = torch.nn.functional.interpolate(clean, scale_factor=0.5, mode="area")
             hazy = Image(as_pixels(degrade(clean, Degradation.HAZE, SynthesisRanges(), generator)))
-            with_scenes = restorer.restore(hazy, omega).pixels
+            several = restorer.restore(hazy, omega).pixels
             with monkeypatch.context() as patch:
                 patch.setattr(engine, "change_of_scene", lambda *_: None)
-                several = restorer.restore(hazy, omega).pixels
                 patch.setattr(engine, "scaled_change", lambda *_: None)
                 one = restorer.restore(hazy, omega).pixels
-            made = (hazy.pixels, one, several, with_scenes)
-            scores.append([psnr(as_pixels(clean), each, 255) for each in made])
+            kept = restorer.restore(Image(as_pixels(clean)), omega).pixels
+            made = (hazy.pixels, one, several, kept)
+            # A picture that stays as it is, to the bit, has no PSNR.
+            scores.append([min(60, psnr(as_pixels(clean), each, 255)) for each in made])
         means = np.mean(scores, axis=0)
-        told = "{:.2f} dB, at one size {:.2f}, at several {:.2f}, with scenes {:.2f}".format(*means)
-        print(f"\n{name}, {kind}: {told}", end="")
-        gains[kind] = means[3] - means[1]
-    assert min(gains.values()) > 1
+        told = "{:.2f} dB, at one size {:.2f}, at several {:.2f}, clean {:.2f}"
+        least = np.min(scores, axis=0)[-1]
+        print(f"\n{name}, {kind}: {told.format(*means)} ({least:.2f} at least)", end="")
+        gains[kind] = means[2] - means[1]
+        assert means[-1] > 30
+    assert min(gains.values()) > 0.5

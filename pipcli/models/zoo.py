@@ -40,13 +40,13 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="c2596f0e80f74f3627697f896a024b3ba497c6bf97e8304fd9bce4c34e05f70f",
+        sha256="88fdbc8a410961635903f1bbf2bdb126ebe32c4a1cbaf01d6bbdaa0ed608eacb",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
         architecture="unet",
         file="pip-unet-lite.safetensors",
-        sha256="b6de9f377bf30a20d36d21abcde38bfe1da36e5ffdb2229acf46a64d0bc959f5",
+        sha256="d99b54f44fb07c87e903d83ecf955d377f5ee2ed5e495261fa7827ebfe2d6a6a",
         summary="a quarter of its cost, for weak machines and previews",
     ),
 }
