@@ -1,12 +1,12 @@
-"""Haze and blur at several sizes, and scenes: blocks against plain means, tiles against the whole.
-What it brings on held-out pictures, as the README has it, is from
+"""Haze at several sizes and its scenes: blocks against plain means, tiles against the whole, what stays.
+
+What it brings on held-out photographs, as the README has it, is from
 
     python -m pytest -m slow -s tests/test_scales.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,6 @@ from pipcli.inference.device import Precision
 from pipcli.inference.engine import Restorer
 from pipcli.inference.scales import (
     BLOCK,
-    BLUR_SHARE,
-    PIXELS,
     SCENE_SHARE,
     SHARE,
     THUMBNAIL,
@@ -32,8 +30,8 @@ from pipcli.inference.scales import (
 )
 from pipcli.metrics import psnr
 from pipcli.models import zoo
-from pipcli.synthesis import SynthesisRanges, degrade, degrade_motion
-from pipcli.training.data import Photographs, load_photographs
+from pipcli.synthesis import SynthesisRanges, degrade
+from pipcli.training.data import load_photographs
 from pipcli.training.pictures import to_tensor, whole
 
 CPU = torch.device("cpu")
@@ -167,86 +165,6 @@ def test_tiles_join_as_the_whole_does(step):
     assert np.abs(whole - tiled).max() <= 1
 
 
-class Sharpening(nn.Module):
-    """Takes the more away the smaller the image is, and notes how high it is."""
-
-    stride, halo = 8, 16
-    degradations = (Degradation.NOISE, Degradation.BLUR, Degradation.HAZE)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[int] = []
-
-    def forward(self, x: Tensor, omega: Tensor) -> Tensor:
-        self.seen.append(x.shape[-2])
-        return x - 6000 / 255 / x.shape[-2]
-
-
-def test_a_blurred_image_is_drawn_to_half_the_size_and_that_to_a_quarter():
-    pixels, model = photo(608, 264), Sharpening()
-    restorer = Restorer(model, CPU, Precision.FP32, tile=1024)
-    after = restorer.restore(Image(pixels), (0.0, 1.0, 0.0)).pixels
-    assert model.seen == [152, 304, 608]
-    expected = 6000 / 152
-    for height in (304, 608):
-        expected = 6000 / height + BLUR_SHARE * (expected - 6000 / height)
-    np.testing.assert_allclose(pixels - after.astype(int), expected, atol=1)
-    # By its share of what ails the image, at every size.
-    some = restorer.restore(Image(pixels), (0.5, 0.5, 0.0)).pixels
-    expected = 6000 / 152
-    for height in (304, 608):
-        expected = 6000 / height + BLUR_SHARE / 2 * (expected - 6000 / height)
-    np.testing.assert_allclose(pixels - some.astype(int), expected, atol=1)
-
-
-def test_haze_decides_on_the_sizes_of_what_is_hazy_and_blurred():
-    model = Sharpening()
-    restorer = Restorer(model, CPU, Precision.FP32, tile=1024)
-    restorer.restore(Image(photo(608, 600)), (0.0, 0.5, 0.5))
-    assert model.seen == [76, 152, 304, 608]
-
-
-def test_blurred_images_of_a_batch_come_out_as_alone():
-    images = [Image(photo(136, 144)) for _ in range(2)]
-    restorer = Restorer(Sharpening(), CPU, Precision.FP32, batch=2)
-    omegas = [(0.0, 1.0, 0.0), (1.0, 0.0, 0.0)]
-    together = restorer.restore_batch(images, omegas)
-    for image, omega, made in zip(images, omegas, together, strict=True):
-        np.testing.assert_array_equal(made.pixels, restorer.restore(image, omega).pixels)
-    assert (together[0].pixels != together[1].pixels).any()
-
-
-@pytest.mark.parametrize(("height", "width", "tile"), [(300, 420, 176), (301, 419, 168)])
-def test_tiles_of_a_blurred_image_join_as_the_whole_does(height, width, tile):
-    class Local(Sharpening):
-        def forward(self, x: Tensor, omega: Tensor) -> Tensor:
-            return 0.6 * x + 0.1
-
-    image = Image(photo(height, width))
-    whole, tiled = (
-        Restorer(Local(), CPU, Precision.FP32, tile=side).restore(image, (0.0, 1.0, 0.0)).pixels.astype(int)
-        for side in (512, tile)
-    )
-    assert np.abs(whole - tiled).max() <= 1
-
-
-def test_all_that_half_the_size_shows_counts():
-    # Stripes of two pixels: as bright as each other in blocks of eight, not in blocks of two.
-    pixels = np.zeros((256, 320, 3), np.float32)
-    pixels[:, np.arange(320) % 4 < 2] = 0.5
-    change = scaled_change(Image(pixels), lambda image: image.with_pixels(image.pixels // 2), 0.5, PIXELS)
-    assert change is not None
-    expected = np.zeros((128, 160), np.float32)
-    expected[:, ::2] = -0.25
-    np.testing.assert_allclose(change.blocks[0, 0].numpy(), expected, atol=1e-4)
-    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    # Far from the edges the stripes are as much darker as they are to be, by the share.
-    after = change.corrected(x, x, 0, 0) - x
-    means = torch.nn.functional.avg_pool2d(after, PIXELS)[0, 0, 10:-10, 10:-10]
-    assert means[:, ::2].mean().item() == pytest.approx(-0.125, abs=0.02)
-    assert means[:, 1::2].mean().item() == pytest.approx(0.0, abs=0.02)
-
-
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_means_of_blocks_are_drawn_to_the_wanted_ones(share):
     generator = torch.Generator().manual_seed(2)
@@ -312,53 +230,3 @@ def test_held_out_haze_is_undone_better_at_several_sizes(name, monkeypatch):
         gains[kind] = means[2] - means[1]
         assert means[-1] > 30
     assert min(gains.values()) > 0.5
-
-
-def blurred_pictures(held_out: Photographs, kind: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blurred and clean: video frames, and photographs as they are or as soft as many cameras make them."""
-    generator, ranges = torch.Generator().manual_seed(6), SynthesisRanges()
-    if kind == "frames":
-        bank = held_out.frames
-        frames = torch.cat([to_tensor(whole(bank, number)) for number in range(len(bank))])
-        middle = len(frames) // 2
-        for reach in (3, 4, 5, 6):
-            yield frames[middle - reach : middle + reach + 1].mean(dim=0, keepdim=True), frames[middle][None]
-        return
-    for number in range(len(held_out.photos)):
-        clean = to_tensor(whole(held_out.photos, number))
-        if max(clean.shape[-2:]) > LARGEST:
-            clean = torch.nn.functional.interpolate(clean, scale_factor=0.5, mode="area")
-        if kind == "soft photographs":
-            clean = clean[..., : clean.shape[-2] // 2, : clean.shape[-1] // 2]
-            clean = torch.nn.functional.interpolate(clean, scale_factor=2, mode="bicubic").clamp(0, 1)
-        yield degrade_motion(clean, ranges.motion, generator), clean
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason="the training photographs are not here")
-@pytest.mark.parametrize("name", zoo.MODELS)
-def test_held_out_blur_is_undone_better_at_several_sizes(name, monkeypatch):
-    """The frames of one scene, and photographs of at most 640 pixels under moving cameras."""
-    _, held_out = load_photographs(DATA, CPU)
-    restorer = Restorer(zoo.load_model(name), CPU, Precision.FP32, tile=1024)
-    omega = omega_vector({Degradation.BLUR: 1.0}, restorer.degradations)
-    gains = {}
-    for kind in ("frames", "photographs", "soft photographs"):
-        scores = []
-        for degraded, clean in blurred_pictures(held_out, kind):
-            blurred = Image(as_pixels(degraded))
-            several = restorer.restore(blurred, omega).pixels
-            with monkeypatch.context() as patch:
-                patch.setattr(engine, "scaled_change", lambda *_: None)
-                one = restorer.restore(blurred, omega).pixels
-            kept = restorer.restore(Image(as_pixels(clean)), omega).pixels
-            made = (blurred.pixels, one, several, kept)
-            scores.append([min(60, psnr(as_pixels(clean), each, 255)) for each in made])
-        means = np.mean(scores, axis=0)
-        told = "{:.2f} dB, at one size {:.2f}, at several {:.2f}, clean {:.2f}"
-        print(f"\n{name}, {kind}: {told.format(*means)}", end="")
-        gains[kind] = means[2] - means[1]
-        assert means[-1] > 40
-    assert gains["frames"] > 0.1
-    # Sharp ones may lose a little by it.
-    assert min(gains.values()) > -0.1

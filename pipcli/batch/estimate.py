@@ -55,12 +55,10 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, choice: Choice) -> Es
     """
     from pipcli.inference.decision import Told
     from pipcli.inference.probe import probe, seconds_a_look
-    from pipcli.inference.scales import BLUR_HALVINGS, sizes_of
+    from pipcli.inference.scales import sizes_of
 
     told = choice.passes if isinstance(choice, Told) else ()
-    hazy, blurred = (
-        sum(weights.get(each, 0.0) > 0 for weights in told) for each in (Degradation.HAZE, Degradation.BLUR)
-    )
+    passes, hazy = len(told) or 1, sum(weights.get(Degradation.HAZE, 0.0) > 0 for weights in told)
     largest = widest = pictures = unknown = disk = pixels = 0
     passed: Counter[tuple[int, int]] = Counter()
     for job in jobs:
@@ -76,8 +74,8 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, choice: Choice) -> Es
         # Slices are held one at a time, pages all together.
         largest, widest = max(largest, height * width if job.dicom else count), max(widest, height, width)
         pictures += 1 if job.dicom else frames
-        for halvings, sides in enumerate(sizes_of(height, width)):
-            times = (len(told) or 1) if not halvings else hazy + blurred * (halvings <= BLUR_HALVINGS)
+        for sides in sizes_of(height, width):
+            times = passes if sides == (height, width) else hazy
             spans = [restorer.tiling.spans(side) for side in sides]
             rows, columns = (sum(span.stop - span.start for span in each) for each in spans)
             passed[rows * columns, len(spans[0]) * len(spans[1])] += frames * times

@@ -18,16 +18,7 @@ from pipcli.errors import DeviceError, DeviceMemoryError, UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision, computing_in
 from pipcli.inference.guard import ABSURD, finite, within
-from pipcli.inference.scales import (
-    BLUR_HALVINGS,
-    BLUR_SHARE,
-    PIXELS,
-    SCENE_SHARE,
-    SHARE,
-    ScaledChange,
-    change_of_scene,
-    scaled_change,
-)
+from pipcli.inference.scales import SCENE_SHARE, SHARE, ScaledChange, change_of_scene, scaled_change
 from pipcli.inference.tiling import Tile, Tiling
 from pipcli.models.backbone import ImagePrompts, PromptSurvey, RestorationModel
 from pipcli.models.layers import pad_to_stride
@@ -52,31 +43,23 @@ class Redo:
 
 @dataclass(frozen=True)
 class _Page:
-    """One picture to restore, and how.
-
-    Attributes:
-        omega: ω, 1×T on the device.
-        strength: s in [0, 1].
-        on_redo: told of what was computed again.
-        halvings: how often it is shrunk if it is blurred.
-    """
+    """One picture to restore, and how: ω as 1×T on the device, s in [0, 1]."""
 
     image: Image
     omega: Tensor
     strength: float
     on_redo: Callable[[Redo], None] | None
-    halvings: int = BLUR_HALVINGS
 
 
 class Restorer:
     """A model made ready to restore images.
 
     The image stays in its stored type; float32 exists for one tile and one row of tiles at a time. A prompted
-    model first goes over the tiles of an image twice, to make the prompts that they share. Hazy and blurred
-    images are restored at smaller sizes before that, and the model's network for scenes is asked about haze
-    at the smallest (:mod:`pipcli.inference.scales`).
+    model first goes over the tiles of an image twice, to make the prompts that they share. Hazy images are
+    restored at smaller sizes before that, and the model's network for scenes is asked at the smallest
+    (:mod:`pipcli.inference.scales`).
 
-    Images of one tile are computed in batches, but for these. Their number is always the same, and copies
+    Images of one tile are computed in batches, but for hazy ones. Their number is always the same, and copies
     fill up what is missing: for another number of images a convolution may take another algorithm, with other
     rounding.
 
@@ -150,8 +133,8 @@ class Restorer:
         """Several images restored; each comes out the same, bit for bit, whatever the others are.
 
         Where ``self.batch`` is above 1, pages of one tile whose sizes are equal once padded to the model's
-        stride are computed so many at a time, and copies fill up what is missing. All others, and hazy and
-        blurred ones, go tile by tile.
+        stride are computed so many at a time, and copies fill up what is missing. All others, and hazy ones,
+        go tile by tile.
 
         Args:
             images: what to restore.
@@ -213,8 +196,7 @@ class Restorer:
         for index, page in enumerate(pages):
             stride, image = self.tiling.stride, page.image
             size = image.height + -image.height % stride, image.width + -image.width % stride
-            sizes = self._share(Degradation.HAZE, page.omega) + self._share(Degradation.BLUR, page.omega) > 0
-            if self.batch > 1 and max(size) <= self.tiling.tile and not sizes:
+            if self.batch > 1 and max(size) <= self.tiling.tile and not self._haze(page.omega):
                 alike.setdefault(size, []).append(index)
             else:
                 restored[index] = self._restore_tiled(page)
@@ -249,20 +231,10 @@ class Restorer:
         return image.restored(pixels)
 
     def _smaller_sizes(self, image: Image, page: _Page) -> ScaledChange | None:
-        """What smaller sizes of a hazy or blurred image say of its change."""
-        haze, blur = (self._share(each, page.omega) for each in (Degradation.HAZE, Degradation.BLUR))
-        if haze:
-            return self._hazy_sizes(image, page, haze)
-        if not blur or not page.halvings:
-            return None
-        shrunk = replace(page, strength=1.0, halvings=page.halvings - 1)
-        return scaled_change(
-            image, lambda small: self._restore_tiled(replace(shrunk, image=small)), BLUR_SHARE * blur, PIXELS
-        )
-
-    def _hazy_sizes(self, image: Image, page: _Page, haze: float) -> ScaledChange | None:
         """What smaller sizes of a hazy image, down to a thumbnail, say of its change."""
-        scene = self._scene
+        haze, scene = self._haze(page.omega), self._scene
+        if not haze:
+            return None
         change = scaled_change(
             image,
             lambda small: self._restore_tiled(replace(page, image=small, strength=1.0)),
@@ -274,11 +246,11 @@ class Restorer:
             )
         return change
 
-    def _share(self, degradation: Degradation, omega: Tensor) -> float:
-        """How much of ω, 1×T, a degradation is; 0 for a model that does not know it."""
-        if degradation not in self.degradations:
+    def _haze(self, omega: Tensor) -> float:
+        """The share of haze in ω; 0 for a model that does not know it."""
+        if Degradation.HAZE not in self.degradations:
             return 0.0
-        return float(omega[0, self.degradations.index(degradation)] / omega.sum().clamp(min=1e-6))
+        return float(omega[0, self.degradations.index(Degradation.HAZE)] / omega.sum().clamp(min=1e-6))
 
     def _restore_together(self, pages: Sequence[_Page]) -> list[Image]:
         """Up to a batch of pages of one tile and one padded size."""

@@ -109,9 +109,8 @@ def _noise(height: int, width: int) -> Image:
 
 
 def _seconds(restorer: Restorer, images: Sequence[Image]) -> float:
-    # What it is does not change what a pixel costs, but of these two smaller sizes would be restored as well.
-    sized = (Degradation.HAZE, Degradation.BLUR)
-    omega = [float(each not in sized) for each in restorer.degradations]
+    # What it is does not change what a pixel costs, but of haze smaller sizes would be restored as well.
+    omega = [float(each is not Degradation.HAZE) for each in restorer.degradations]
     start = time.monotonic()
     restorer.restore_batch(images, [omega] * len(images))
     return time.monotonic() - start

@@ -1,14 +1,10 @@
-"""Haze and blur at several sizes: what becomes of the shrunk image sets right what becomes of the large one.
+"""Haze at several sizes: what the model makes of the shrunk image sets right what it does to the large one.
 
 Haze lies over a whole scene, and how thick it is cannot be told from a few hundred pixels of a wall. Shrunk,
 the scene fits into what the network sees, and its smooth changes are better there; the details are not. So of
 the change that is made at one size, what is coarser than :data:`BLOCK` pixels is drawn to the change at half
 that size, which has been drawn to that at a quarter before, and so on down to a thumbnail. What becomes of
 that is, where the model has a network for scenes, as that would have it.
-
-Blur is narrower in the shrunk image, and pictures of most cameras, softer than those that the network has
-learned from, are sharper there. So all that half the size can show of the change has a say, and not smooth
-changes alone; a quarter of it has a say in that, and no more.
 """
 
 from __future__ import annotations
@@ -40,16 +36,7 @@ SCENE_SHARE = 0.9
 THUMBNAIL = 64
 """Shorter side, in pixels, of what that network is shown: that of the scenes that it has learned from."""
 
-BLUR_SHARE = 0.5
-"""Weight of the smaller size where all that ails an image is blur."""
-
-BLUR_HALVINGS = 2
-"""How often a blurred image is shrunk."""
-
 _HALF = 2
-
-PIXELS = _HALF
-"""Side of the blocks that hold all that half the size can show."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +44,12 @@ class ScaledChange:
     """What a smaller size of the image says of the change in each block.
 
     Attributes:
-        blocks: 1×3×(H/side)×(W/side), rounded up: mean change.
+        blocks: 1×3×(H/BLOCK)×(W/BLOCK), rounded up: mean change.
         share: how much of the difference is made up for, in [0, 1].
-        side: of the blocks, in pixels.
     """
 
     blocks: Tensor
     share: float
-    side: int = BLOCK
 
     def corrected(self, x: Tensor, y: Tensor, top: int, left: int) -> Tensor:
         """A tile's output with the means of its blocks drawn to those of the shrunk image.
@@ -74,34 +59,31 @@ class ScaledChange:
             y: what the model made of it.
             top, left: where it lies in the image.
         """
-        (height, width), side = x.shape[-2:], self.side
+        height, width = x.shape[-2:]
         # From the first block's edge to the tile's, and from the tile's other edge to the last block's.
-        (row, above), (column, before) = divmod(top, side), divmod(left, side)
-        padding = (before, -(before + width) % side, above, -(above + height) % side)
-        change = F.avg_pool2d(F.pad(y - x, padding, mode="replicate"), side)
+        (row, above), (column, before) = divmod(top, BLOCK), divmod(left, BLOCK)
+        padding = (before, -(before + width) % BLOCK, above, -(above + height) % BLOCK)
+        change = F.avg_pool2d(F.pad(y - x, padding, mode="replicate"), BLOCK)
         rows, columns = change.shape[-2:]
         wanted = self.blocks[..., row : row + rows, column : column + columns].to(change)
-        smooth = F.interpolate(wanted - change, scale_factor=side, mode="bicubic", align_corners=False)
+        smooth = F.interpolate(wanted - change, scale_factor=BLOCK, mode="bicubic", align_corners=False)
         return y + self.share * smooth[..., above : above + height, before : before + width]
 
 
-def scaled_change(
-    image: Image, restore: Callable[[Image], Image], share: float, side: int = BLOCK
-) -> ScaledChange | None:
+def scaled_change(image: Image, restore: Callable[[Image], Image], share: float) -> ScaledChange | None:
     """What an image of half the size says of the change; None where it would be too small.
 
     Args:
         image: H×W.
         restore: what is done to it.
         share: of the result.
-        side: of the result's blocks, a power of two from :data:`PIXELS` to :data:`BLOCK`.
     """
     if len(sizes_of(image.height, image.width)) == 1:
         return None
     small = Image(_halved(image))
-    before, after = (_block_means(each.pixels, side // _HALF) for each in (small, restore(small)))
+    before, after = (_block_means(each.pixels, BLOCK // _HALF) for each in (small, restore(small)))
     change = (after - before) / small.peak
-    return ScaledChange(_to_tensor(change), share, side)
+    return ScaledChange(_to_tensor(change), share)
 
 
 def change_of_scene(image: Image, restore: Callable[[Image], Image], share: float) -> ScaledChange | None:
