@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -11,7 +13,7 @@ from torch import Tensor
 from pipcli.synthesis.blur import (
     BlurRanges,
     average_frames,
-    blur_linear,
+    blur_between,
     degrade_blur,
     disk_kernels,
     draw_kernels,
@@ -103,7 +105,7 @@ def test_blur_is_scipys_convolution_of_linear_light(size: tuple[int, int]) -> No
     kernels = torch.rand((2, 2, 1, 13, 13), generator=generator)
     kernels = kernels / kernels.sum(dim=(-2, -1), keepdim=True)
     mask = torch.rand((2, 1, *size), generator=generator)
-    made = blur_linear(clean, kernels[0], kernels[1], mask)
+    made = blur_between(clean, kernels[0], kernels[1], mask)
     # Reflected where the image is large enough for it, repeated where it is not.
     mode = "mirror" if min(size) > 6 else "nearest"
     for b in range(2):
@@ -120,7 +122,7 @@ def test_blur_is_scipys_convolution_of_linear_light(size: tuple[int, int]) -> No
 def test_images_smaller_than_the_kernel_repeat_their_edges() -> None:
     clean = torch.rand((1, 3, 4, 5), generator=seeded())
     kernel = torch.full((1, 1, 11, 11), 1 / 121)
-    made = blur_linear(clean, kernel, kernel, torch.zeros(1, 1, 4, 5))
+    made = blur_between(clean, kernel, kernel, torch.zeros(1, 1, 4, 5))
     light = clean[0, 0].double().numpy() ** 2.2
     expected = scipy.ndimage.uniform_filter(light, 11, mode="nearest") ** (1 / 2.2)
     np.testing.assert_allclose(made[0, 0], expected, atol=2e-4)
@@ -186,3 +188,42 @@ def test_wrong_ranges_are_refused() -> None:
         BlurRanges(still_chance=1.5)
     with pytest.raises(ValueError, match="together"):
         BlurRanges(shake_chance=0.5, line_chance=0.5, disk_chance=0.5)
+
+
+def test_display_values_are_averaged_where_the_exponent_is_one() -> None:
+    clean = torch.rand((2, 3, 9, 33), generator=seeded())
+    kernel = torch.full((2, 1, 5, 5), 1 / 25)
+    exponent = torch.tensor([1.0, 2.2]).view(2, 1, 1, 1)
+    made = blur_between(clean, kernel, kernel, torch.zeros(2, 1, 9, 33), exponent)
+    for b, power in enumerate((1.0, 2.2)):
+        light = clean[b, 0].double().numpy() ** power
+        expected = scipy.ndimage.uniform_filter(light, 5, mode="mirror") ** (1 / power)
+        np.testing.assert_allclose(made[b, 0], expected, atol=2e-4)
+
+
+def test_some_images_are_blurred_in_linear_light() -> None:
+    # A bright point keeps its light in those, and its display values in the others.
+    clean = torch.zeros(200, 3, 48, 48)
+    clean[..., 24, 24] = 1.0
+    ranges = BlurRanges(varying_chance=0.0, linear_chance=0.3)
+    blurred = degrade_blur(clean, ranges, seeded())
+    plain = (blurred.sum(dim=(1, 2, 3)) / 3 - 1).abs() < 0.05
+    light = (blurred.pow(2.2).sum(dim=(1, 2, 3)) / 3 - 1).abs() < 0.05
+    assert (plain | light).all()
+    assert 0.2 < light.float().mean().item() < 0.4
+
+
+def test_stepped_paths_show_a_few_places() -> None:
+    ranges = BlurRanges(shake_chance=0.0, line_chance=1.0, disk_chance=0.0, line_length=(28.0, 28.0))
+    kernels = draw_kernels(60, replace(ranges, stepped_chance=1.0), seeded())
+    assert torch.allclose(kernels.sum(dim=(1, 2, 3)), torch.ones(60), atol=1e-5)
+    even = draw_kernels(60, ranges, seeded())
+    middle = even.shape[-1] // 2
+    rows = torch.arange(even.shape[-1], dtype=torch.float32) - middle
+    for made in (kernels, even):
+        # From end to end as far, however many places are seen.
+        reach = made[:, 0] > 1e-3
+        far = torch.hypot(rows[:, None], rows[None, :]).expand_as(reach)[reach].max()
+        assert 13.0 <= far.item() <= 15.5
+    # 7 to 13 places in place of a line without gaps: each of them holds more of the light.
+    assert kernels.amax(dim=(1, 2, 3)).mean() > 1.5 * even.amax(dim=(1, 2, 3)).mean()

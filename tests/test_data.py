@@ -596,3 +596,78 @@ def test_moving_photos_are_their_share_of_the_blurred_crops_that_are_not_real(sp
     # 72 of 240 expected: 0.4 of the three that are left of each four.
     assert 63 <= moved[Degradation.BLUR] <= 81
     assert moved[Degradation.RAIN] == 0
+
+
+def blurred(splits, seeds: int = 20, **shares: float):
+    """Batches of four synthetically blurred crops of 32 pixels."""
+    batches = maker(splits[0], replace(PLAIN, real_blur=0.0, jitter=0.0, smallest_scale=1.0, **shares))
+    return [batches.make(Stage(1.0, 32, {Degradation.BLUR: 4}), seed) for seed in range(seeds)]
+
+
+def test_stills_are_their_share_of_the_photos_that_are_blurred(splits, monkeypatch):
+    taken = []
+
+    def noted(self, count, size, scale, generator, **others):
+        taken.append((count, others["bank"] is self.photographs.frames))
+        return torch.rand(count, 3, size, size)
+
+    monkeypatch.setattr(BatchMaker, "clean_crops", noted)
+    blurred(splits, 60, stills=0.25)
+    assert sum(count for count, _ in taken) == 240
+    assert sum(count for count, still in taken if still) == 60
+
+
+def test_what_lies_around_a_crop_moves_into_it(splits, monkeypatch):
+    # Each blurred pixel is what was 6 to the left, which a mirrored edge would not be.
+    monkeypatch.setattr(data, "degrade", lambda clean, *_: clean.roll(6, dims=-1))
+    cut = []
+
+    def noted(self, count, size, *_, **others):
+        cut.append(torch.rand(count, 3, size, size))
+        return cut[-1]
+
+    monkeypatch.setattr(BatchMaker, "clean_crops", noted)
+    for batch, whole in zip(blurred(splits, 3, margin=8), cut, strict=True):
+        assert whole.shape[-2:] == (48, 48)
+        assert torch.equal(batch.targets, whole[..., 8:40, 8:40])
+        assert torch.equal(batch.inputs, whole[..., 8:40, 2:34])
+
+
+def test_crops_with_detail_are_chosen(splits):
+    def detail(places: int) -> float:
+        targets = torch.cat([batch.targets for batch in blurred(splits, places=places)])
+        return float(targets.diff(dim=-1).abs().mean() + targets.diff(dim=-2).abs().mean())
+
+    assert detail(6) > 1.01 * detail(1)
+
+
+def test_of_one_image_the_most_detailed_place_is_taken():
+    image = np.full((32, 96, 3), 90, np.uint8)
+    image[:, 64:] = np.random.default_rng(1).integers(0, 255, (32, 32, 3))
+    bank = PixelBank([image], CPU)
+    place = bank.place(torch.zeros(60, dtype=torch.long), 32, torch.Generator().manual_seed(1))
+    chosen = data._most_detailed(bank, place, 32, 20)
+    assert len(chosen.left) == 3
+    groups = place.left.view(3, 20)
+    assert torch.equal(chosen.left, groups.amax(dim=1))
+    assert (chosen.left > groups.float().mean(dim=1)).all()
+
+
+def test_grain_lies_on_what_is_blurred_alone(splits):
+    plain, grainy = blurred(splits), blurred(splits, grain=20.0)
+    spread = []
+    for before, after in zip(plain, grainy, strict=True):
+        assert torch.equal(before.targets, after.targets)
+        spread.append((after.inputs - before.inputs).std(dim=(1, 2, 3)) * 255)
+    # Evenly from 0 to 20; some of the brightest and darkest is clipped.
+    assert 7 < float(torch.cat(spread).mean()) < 11
+    assert float(torch.cat(spread).max()) <= 20.5
+
+
+def test_kernels_blur_in_linear_light_by_their_share(splits, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        data, "degrade", lambda clean, what, ranges, generator: seen.append(ranges.blur) or clean
+    )
+    blurred(splits, 1, kernels=0.25, stepped=0.5)
+    assert (seen[0].linear_chance, seen[0].stepped_chance) == (0.25, 0.5)

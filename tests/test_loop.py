@@ -639,13 +639,15 @@ def test_what_one_of_several_starts_lacks_is_as_it_began_in_the_others(photo_fol
         torch.testing.assert_close(found[name], value, rtol=2e-3, atol=1e-5, msg=name)
 
 
-SCENE_NETWORK = {**BARE, "degradations": ["haze"]}
-WITH_SCENE = {**TINY["model"], "scene": SCENE_NETWORK}
+SPECIALISTS = {
+    "scene": {**BARE, "degradations": ["haze"]},
+    "motion": {**BARE, "widths": [8, 12], "degradations": ["blur"]},
+}
 
 
-def scene_weights(path: Path, factor: float) -> dict[str, torch.Tensor]:
-    """Write a network for scenes and return its tensors."""
-    network = randomised(SCENE_NETWORK)
+def specialist_weights(name: str, path: Path, factor: float) -> dict[str, torch.Tensor]:
+    """Write a specialist and return its tensors."""
+    network = randomised(SPECIALISTS[name])
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(factor)
@@ -653,49 +655,66 @@ def scene_weights(path: Path, factor: float) -> dict[str, torch.Tensor]:
     return network.state_dict()
 
 
-def test_a_network_for_scenes_goes_into_the_model_and_stays_as_it_is(photo_folder, tmp_path):
-    bare, first, second = (tmp_path / f"{name}.safetensors" for name in ("bare", "first", "second"))
+def specialist_of(path: Path, name: str) -> dict[str, torch.Tensor]:
+    return load_weights(path).specialists[name].state_dict()
+
+
+@pytest.mark.parametrize("name", SPECIALISTS)
+def test_a_specialist_goes_into_the_model_and_stays_as_it_is(photo_folder, tmp_path, name):
+    bare, first, second = (tmp_path / f"{each}.safetensors" for each in ("bare", "first", "second"))
     save_weights(randomised(TINY["model"]), bare, {})
-    one, other = scene_weights(first, 1.0), scene_weights(second, 0.5)
-    run = recipe(steps=2, model=WITH_SCENE)
-
-    def scene_of(path: Path) -> dict[str, torch.Tensor]:
-        network = load_weights(path).scene
-        assert network is not None
-        return network.state_dict()
-
+    one, other = specialist_weights(name, first, 1.0), specialist_weights(name, second, 0.5)
+    run = recipe(steps=2, model={**TINY["model"], name: SPECIALISTS[name]})
     trained = train(run, photo_folder, tmp_path / "trained", init=[bare, first])
-    torch.testing.assert_close(scene_of(trained), one, rtol=0, atol=0)
+    torch.testing.assert_close(specialist_of(trained, name), one, rtol=0, atol=0)
     assert not torch.equal(load_weights(trained).head.weight, load_weights(bare).head.weight)
     # What a model has already is kept, though its recipe may not know of it, unless another is given.
     for known in (run, recipe(steps=2)):
         kept = train(known, photo_folder, tmp_path / f"kept {known is run}", init=[trained])
-        torch.testing.assert_close(scene_of(kept), one, rtol=0, atol=0)
+        torch.testing.assert_close(specialist_of(kept, name), one, rtol=0, atol=0)
     replaced = train(run, photo_folder, tmp_path / "replaced", init=[trained, second])
-    torch.testing.assert_close(scene_of(replaced), other, rtol=1e-2, atol=1e-6)
+    torch.testing.assert_close(specialist_of(replaced, name), other, rtol=1e-2, atol=1e-6)
     between = train(run, photo_folder, tmp_path / "between", init=[bare, first, second])
     middle = {name: 0.75 * tensor for name, tensor in one.items()}
-    torch.testing.assert_close(scene_of(between), middle, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(specialist_of(between, name), middle, rtol=1e-3, atol=1e-6)
 
 
-def test_a_resumed_run_has_its_network_for_scenes(photo_folder, tmp_path):
-    scene = scene_weights(tmp_path / "scene.safetensors", 1.0)
+def test_one_specialist_comes_to_another(photo_folder, tmp_path):
+    scene, motion = tmp_path / "scene.safetensors", tmp_path / "motion.safetensors"
+    tensors = {name: specialist_weights(name, tmp_path / f"{name}.safetensors", 1.0) for name in SPECIALISTS}
     first = train(
-        recipe(steps=1, model=WITH_SCENE), photo_folder, tmp_path / "a", init=[tmp_path / "scene.safetensors"]
+        recipe(steps=1, model={**TINY["model"], "scene": SPECIALISTS["scene"]}),
+        photo_folder,
+        tmp_path / "first",
+        init=[scene],
     )
+    run = recipe(steps=0, model={**TINY["model"], "motion": SPECIALISTS["motion"]})
+    both = train(run, photo_folder, tmp_path / "both", init=[first, motion])
+    for name, expected in tensors.items():
+        torch.testing.assert_close(specialist_of(both, name), expected, rtol=0, atol=0)
+
+
+def test_a_resumed_run_has_its_specialists(photo_folder, tmp_path):
+    starts = [tmp_path / f"{name}.safetensors" for name in SPECIALISTS]
+    tensors = {
+        name: specialist_weights(name, path, 1.0) for name, path in zip(SPECIALISTS, starts, strict=True)
+    }
+    run = recipe(steps=1, model={**TINY["model"], **SPECIALISTS})
+    first = train(run, photo_folder, tmp_path / "a", init=starts)
     train(recipe(steps=1), photo_folder, tmp_path / "b", init=[first])
     last = train(recipe(steps=2), photo_folder, tmp_path / "b", resume=True)
-    network = load_weights(last).scene
-    assert network is not None
-    torch.testing.assert_close(network.state_dict(), scene, rtol=0, atol=0)
+    for name, expected in tensors.items():
+        torch.testing.assert_close(specialist_of(last, name), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("init", [False, True])
-def test_a_network_for_scenes_that_was_never_trained_is_refused(photo_folder, tmp_path, init):
+@pytest.mark.parametrize("name", SPECIALISTS)
+def test_a_specialist_that_was_never_trained_is_refused(photo_folder, tmp_path, name, init):
     save_weights(randomised(TINY["model"]), tmp_path / "bare.safetensors", {})
     starts = [tmp_path / "bare.safetensors"] if init else []
-    with pytest.raises(UsageError, match=r"model\.scene is trained by itself: give its weights"):
-        train(recipe(steps=1, model=WITH_SCENE), photo_folder, tmp_path / "run", init=starts)
+    run = recipe(steps=1, model={**TINY["model"], name: SPECIALISTS[name]})
+    with pytest.raises(UsageError, match=rf"model\.{name} is trained by itself: give its weights"):
+        train(run, photo_folder, tmp_path / "run", init=starts)
 
 
 THREE_LEVELS = {"widths": [8, 12, 16], "blocks": [1, 1, 1], "prompts": [{}, {}]}

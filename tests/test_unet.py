@@ -13,6 +13,7 @@ from pipcli.degradations import Degradation
 from pipcli.models.unet import ResidualBlock, UNet, UNetConfig
 
 SCENE = UNetConfig(widths=(8, 8), blocks=(1, 1), prompts=(None,), degradations=(Degradation.HAZE,))
+MOTION = replace(SCENE, widths=(8, 12), degradations=(Degradation.BLUR,))
 
 
 def test_new_block_is_the_identity():
@@ -62,20 +63,28 @@ def test_halves_as_often_as_it_has_widths():
     assert UNet(replace(UNET.bare, widths=(8, 8), blocks=(0, 0), prompts=(None,))).stride == 2
 
 
-def test_a_network_for_scenes_is_carried_and_changes_nothing():
-    config = replace(UNET.tiny, scene=SCENE)
+def test_specialists_are_carried_and_change_nothing():
+    config = replace(UNET.tiny, scene=SCENE, motion=MOTION)
     assert from_mapping(UNetConfig, to_mapping(config)) == config
     model = randomised(UNet, config)
     alone = UNet(UNET.tiny)
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith("scene.")}
+    own = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith(("scene.", "motion."))
+    }
     alone.load_state_dict(own)
     x = image(16, 16)
     with torch.no_grad():
         assert torch.equal(model(x, MIX), alone(x, MIX))
-    assert alone.scene is None
-    assert isinstance(model.scene, UNet)
-    assert model.scene.config == SCENE
-    assert model.eval().scene.training is False
+    assert not alone.specialists
+    assert {name: network.config for name, network in model.specialists.items()} == {
+        "scene": SCENE,
+        "motion": MOTION,
+    }
+    for network in model.eval().specialists.values():
+        assert isinstance(network, UNet)
+        assert network.training is False
 
 
 @pytest.mark.parametrize(
@@ -87,10 +96,13 @@ def test_a_network_for_scenes_is_carried_and_changes_nothing():
         ({"prompts": (None,)}, "prompts"),
         ({"degradations": ()}, "degradations"),
         ({"scene": SCENE, "degradations": (Degradation.RAIN,)}, "scene needs a model that knows haze"),
+        ({"motion": MOTION, "degradations": (Degradation.RAIN,)}, "motion needs a model that knows blur"),
         ({"scene": replace(SCENE, degradations=tuple(Degradation))}, "scene must be for haze alone"),
+        ({"motion": SCENE}, "motion must be for blur alone"),
         ({"scene": replace(SCENE, planes=True)}, "scene must be bare"),
+        ({"motion": replace(MOTION, prompts=UNET.tiny.prompts[:1])}, "motion must be bare"),
         ({"scene": replace(SCENE, scene=SCENE)}, "scene must be bare"),
-        ({"scene": replace(SCENE, prompts=UNET.tiny.prompts[:1])}, "scene must be bare"),
+        ({"motion": replace(MOTION, motion=MOTION)}, "motion must be bare"),
     ],
 )
 def test_configuration_is_checked(changes, message):

@@ -75,7 +75,7 @@ def test_every_run_is_of_a_recipe_and_starts_from_what_is_there_by_then(name):
             assert start.rpartition("/")[0] in there
             assert start.rpartition("/")[2] in ("last.safetensors", "best.safetensors")
         (out,) = run.options["--out"]
-        assert out.startswith((f"nowhere/{name}/", "nowhere/unet-scene/"))
+        assert out.startswith((f"nowhere/{name}/", "nowhere/unet-scene/", "nowhere/unet-motion/"))
         assert out not in there
         there.add(out)
 

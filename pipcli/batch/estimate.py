@@ -87,7 +87,8 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, choice: Choice) -> Es
     if not jobs:
         return Estimate(0, 0, 0.0, None, 0, None)
     in_tiles = any(tiles > 1 for (_, tiles), times in passed.items() if times)
-    cost = probe(restorer, min(restorer.tiling.tile, widest or restorer.tiling.tile), in_tiles)
+    blurred = any(weights.get(Degradation.BLUR, 0.0) > 0 for weights in told)
+    cost = probe(restorer, min(restorer.tiling.tile, widest or restorer.tiling.tile), in_tiles, blurred)
     seconds = sum(count * cost.seconds(*image) for image, count in passed.items())
     if not isinstance(choice, Told):
         seconds += pictures * seconds_a_look(choice.diagnoser)

@@ -27,6 +27,9 @@ DEFAULT_TILE = 512
 DEFAULT_HALO = 32
 """Halo of a model that does not name its own."""
 
+MOTION_SHARE = 0.5
+"""Weight of what a network for motion makes of an image, beside the model's own, where blur is all of ω."""
+
 
 @dataclass(frozen=True)
 class Redo:
@@ -57,7 +60,8 @@ class Restorer:
     The image stays in its stored type; float32 exists for one tile and one row of tiles at a time. A prompted
     model first goes over the tiles of an image twice, to make the prompts that they share. Hazy images are
     restored at smaller sizes before that, and the model's network for scenes is asked at the smallest
-    (:mod:`pipcli.inference.scales`).
+    (:mod:`pipcli.inference.scales`). What becomes of blurred ones is in part what the model's network for
+    motion makes of them (:data:`MOTION_SHARE`).
 
     Images of one tile are computed in batches, but for hazy ones. Their number is always the same, and copies
     fill up what is missing: for another number of images a convolution may take another algorithm, with other
@@ -96,6 +100,7 @@ class Restorer:
         with _out_of_memory("the model does not fit", DeviceError):
             # Weights in channels_last too, else some convolutions turn every activation around and back.
             self.model = model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._motion: RestorationModel | None = getattr(model, "motion", None)
         scene = getattr(model, "scene", None)
         self._scene = None if scene is None else Restorer(scene, device, precision, tile)
 
@@ -196,7 +201,8 @@ class Restorer:
         for index, page in enumerate(pages):
             stride, image = self.tiling.stride, page.image
             size = image.height + -image.height % stride, image.width + -image.width % stride
-            if self.batch > 1 and max(size) <= self.tiling.tile and not self._haze(page.omega):
+            hazy = self._share(Degradation.HAZE, page.omega) > 0
+            if self.batch > 1 and max(size) <= self.tiling.tile and not hazy:
                 alike.setdefault(size, []).append(index)
             else:
                 restored[index] = self._restore_tiled(page)
@@ -232,7 +238,7 @@ class Restorer:
 
     def _smaller_sizes(self, image: Image, page: _Page) -> ScaledChange | None:
         """What smaller sizes of a hazy image, down to a thumbnail, say of its change."""
-        haze, scene = self._haze(page.omega), self._scene
+        haze, scene = self._share(Degradation.HAZE, page.omega), self._scene
         if not haze:
             return None
         change = scaled_change(
@@ -246,11 +252,24 @@ class Restorer:
             )
         return change
 
-    def _haze(self, omega: Tensor) -> float:
-        """The share of haze in ω; 0 for a model that does not know it."""
-        if Degradation.HAZE not in self.degradations:
+    def _share(self, degradation: Degradation, omega: Tensor) -> float:
+        """How much of ω, 1×T, a degradation is; 0 for a model that does not know it."""
+        if degradation not in self.degradations:
             return 0.0
-        return float(omega[0, self.degradations.index(Degradation.HAZE)] / omega.sum().clamp(min=1e-6))
+        return float(omega[0, self.degradations.index(degradation)] / omega.sum().clamp(min=1e-6))
+
+    def _still(self, x: Tensor, y: Tensor, omegas: Sequence[Tensor]) -> Tensor:
+        """What the model made of x, drawn to what its network for motion makes of it, in float32.
+
+        Args:
+            x, y: B×3×h×w.
+            omegas: ω of each, 1×T; that network has a say as far as ω is blur.
+        """
+        shares = [MOTION_SHARE * self._share(Degradation.BLUR, omega) for omega in omegas]
+        if self._motion is None or not any(shares):
+            return y.float()
+        still = self._motion(x, x.new_ones(len(x), 1))
+        return torch.lerp(y.float(), still.float(), x.new_tensor(shares)[:, None, None, None])
 
     def _restore_together(self, pages: Sequence[_Page]) -> list[Image]:
         """Up to a batch of pages of one tile and one padded size."""
@@ -259,12 +278,12 @@ class Restorer:
         with _out_of_memory(self._too_large):
             pieces = [self._padded_tensor(image) for image in shown]
             x = torch.cat(pieces + pieces[:1] * more).contiguous(memory_format=torch.channels_last)
-        omega = torch.cat([page.omega for page in pages] + [pages[0].omega] * more)
+        omegas = [page.omega for page in pages] + [pages[0].omega] * more
+        omega = torch.cat(omegas)
 
         def forward(precision: Precision) -> Tensor:
             with self._computing_in(precision):
-                y: Tensor = self.model(x, omega)
-                return y.float()
+                return self._still(x, self.model(x, omega), omegas)
 
         if len(pages) > 1:
             y = forward(self.precision)
@@ -330,7 +349,7 @@ class Restorer:
                     y: Tensor = self.model(x, page.omega)
                 else:
                     y = cast(RestorationModel, self.model).restore_tile(x, prompts, rows.start, columns.start)
-                return y.float()
+                return self._still(x, y, [page.omega])
 
         y, precision = finite(forward, lambda result: [result], self.precision, self.device, ABSURD)
         if precision is not self.precision and page.on_redo is not None:

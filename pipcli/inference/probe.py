@@ -68,30 +68,31 @@ class _Forgetful(StandIn):
         return features
 
 
-def probe(restorer: Restorer, side: int, in_tiles: bool = False) -> Probe:
+def probe(restorer: Restorer, side: int, in_tiles: bool = False, blur: bool = False) -> Probe:
     """Restore one batch of squares of noise of this side, in pixels, and look.
 
     Args:
         in_tiles: look at an image of two tiles as well.
+        blur: undo blur among the rest, for which a network for motion is asked too.
     """
     for length in (min(_WARM_UP, side), side):
         images = [_noise(length, length)] * restorer.batch
-        whole = _seconds(restorer, images) / (restorer.batch * length**2)
-    return Probe(whole, _in_tiles(restorer) if in_tiles else None, _peak_memory(restorer.device))
+        whole = _seconds(restorer, images, blur) / (restorer.batch * length**2)
+    return Probe(whole, _in_tiles(restorer, blur) if in_tiles else None, _peak_memory(restorer.device))
 
 
-def _in_tiles(restorer: Restorer) -> Tiled:
+def _in_tiles(restorer: Restorer, blur: bool) -> Tiled:
     """An image that is just too large for one tile."""
     tiling, model = restorer.tiling, restorer.model
     height = tiling.tile // tiling.stride * tiling.stride
     image = _noise(height, height + tiling.stride)
     pixels = height * sum(span.stop - span.start for span in tiling.spans(image.width))
-    kept = _seconds(restorer, [image]) / pixels
+    kept = _seconds(restorer, [image], blur) / pixels
     if not (isinstance(model, RestorationModel) and model.prompted):
         return Tiled(kept, math.inf, 0.0)
     forgetful = _Forgetful(model)
     again = Restorer(forgetful, restorer.device, restorer.precision, tiling.tile, restorer.batch)
-    beyond = max(0.0, _seconds(again, [image]) / pixels - kept)
+    beyond = max(0.0, _seconds(again, [image], blur) / pixels - kept)
     return Tiled(kept, KEPT_FEATURES / forgetful.bytes_per_pixel, beyond)
 
 
@@ -108,9 +109,10 @@ def _noise(height: int, width: int) -> Image:
     return Image(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def _seconds(restorer: Restorer, images: Sequence[Image]) -> float:
-    # What it is does not change what a pixel costs, but of haze smaller sizes would be restored as well.
-    omega = [float(each is not Degradation.HAZE) for each in restorer.degradations]
+def _seconds(restorer: Restorer, images: Sequence[Image], blur: bool) -> float:
+    # Else it does not change what a pixel costs, but of haze smaller sizes would be restored as well.
+    left = {Degradation.HAZE} if blur else {Degradation.HAZE, Degradation.BLUR}
+    omega = [float(each not in left) for each in restorer.degradations]
     start = time.monotonic()
     restorer.restore_batch(images, [omega] * len(images))
     return time.monotonic() - start

@@ -24,6 +24,9 @@ from pipcli.models.pip import FEATURE_HEADS, PromptedSkip, channel_products
 KEPT_FEATURES = 128 * 2**20
 """Bytes of features that a survey keeps from its first round for its second; images of a megapixel fit."""
 
+SPECIALISTS = {"scene": Degradation.HAZE, "motion": Degradation.BLUR}
+"""Small networks that a model may have beside itself, and what each of them undoes."""
+
 
 class RestorationModel(nn.Module):
     """``model(x, omega) -> y``: a U-shaped network whose skips may carry PIP; it predicts a change to x.
@@ -39,6 +42,7 @@ class RestorationModel(nn.Module):
         prompts: the skips, full resolution first, each called as ``skip(feature, omega)``.
         scene: a small network that undoes haze in thumbnails of whole scenes (``inference/scales.py``), if
             the model has one. It takes no part in ``model(x, omega)``, and is trained by itself.
+        motion: a small network that undoes blur in the model's place (``inference/engine.py``), likewise.
         engine: what computes it.
     """
 
@@ -50,11 +54,13 @@ class RestorationModel(nn.Module):
     told: bool = False
     prompts: nn.ModuleList
     scene: RestorationModel | None
+    motion: RestorationModel | None
     engine: str = "torch"
 
     def __init__(self) -> None:
         super().__init__()
         self.scene = None
+        self.motion = None
 
     def shown(self, x: Tensor, omega: Tensor) -> Tensor:
         """What the encoder is given of a padded input, B×(3 or more)×H×W: x, and what it is told of omega."""
@@ -121,6 +127,11 @@ class RestorationModel(nn.Module):
         return x[:, :3] + self.decode(skips, coarse)
 
     @property
+    def specialists(self) -> dict[str, RestorationModel]:
+        """Of :data:`SPECIALISTS` those that the model has."""
+        return {name: network for name in SPECIALISTS if (network := getattr(self, name)) is not None}
+
+    @property
     def prompted_skips(self) -> dict[int, PromptedSkip]:
         """Level → skip, of the skips that carry PIP."""
         return {level: skip for level, skip in enumerate(self.prompts) if isinstance(skip, PromptedSkip)}
@@ -149,6 +160,7 @@ class StandIn(RestorationModel):
         self.told = model.told
         self.prompts = model.prompts
         self.scene = model.scene
+        self.motion = model.motion
         self.engine = model.engine
 
     def shown(self, x: Tensor, omega: Tensor) -> Tensor:

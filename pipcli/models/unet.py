@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
-from pipcli.models.backbone import RestorationModel
+from pipcli.models.backbone import SPECIALISTS, RestorationModel
 from pipcli.models.fused import convolve
 from pipcli.models.pip import PromptConfig, mix_of, skip_connections
 
@@ -32,6 +32,7 @@ class UNetConfig:
         planes: show the encoder the mix in ω as constant planes beside the image, as DRUNet is shown the
             noise level; else it is PIP alone that knows ω.
         scene: of a second network, bare and for haze alone, which is asked about thumbnails of whole scenes.
+        motion: of another one, bare and for blur alone, which undoes that in place of this one.
     """
 
     widths: tuple[int, ...] = (48, 96, 192, 256)
@@ -40,6 +41,7 @@ class UNetConfig:
     degradations: tuple[Degradation, ...] = tuple(Degradation)
     planes: bool = False
     scene: UNetConfig | None = None
+    motion: UNetConfig | None = None
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -50,13 +52,21 @@ class UNetConfig:
             raise ValueError(f"prompts has {len(self.prompts)} entries: it needs {len(self.widths) - 1}")
         if not self.degradations:
             raise ValueError("degradations is empty: a model needs at least one")
-        if self.scene is not None:
-            if Degradation.HAZE not in self.degradations:
-                raise ValueError("scene needs a model that knows haze")
-            if self.scene.degradations != (Degradation.HAZE,):
-                raise ValueError("scene must be for haze alone")
-            if any(self.scene.prompts) or self.scene.planes or self.scene.scene is not None:
-                raise ValueError("scene must be bare: without prompts, planes and a scene of its own")
+        for name, degradation in SPECIALISTS.items():
+            specialist: UNetConfig | None = getattr(self, name)
+            if specialist is None:
+                continue
+            if degradation not in self.degradations:
+                raise ValueError(f"{name} needs a model that knows {degradation}")
+            if specialist.degradations != (degradation,):
+                raise ValueError(f"{name} must be for {degradation} alone")
+            if any(specialist.prompts) or specialist.planes or specialist.specialists:
+                raise ValueError(f"{name} must be bare: without prompts, planes and specialists of its own")
+
+    @property
+    def specialists(self) -> dict[str, UNetConfig]:
+        """The networks that the model has beside itself, by name."""
+        return {name: config for name in SPECIALISTS if (config := getattr(self, name)) is not None}
 
 
 class ResidualBlock(nn.Module):
@@ -113,8 +123,8 @@ class UNet(RestorationModel):
             nn.init.zeros_(self.tell.weight)
         # Small, so that training starts from y = x.
         nn.init.normal_(self.tail.weight, std=0.1 / (9 * widths[0]) ** 0.5)
-        if config.scene is not None:
-            self.scene = UNet(config.scene)
+        for name, specialist in config.specialists.items():
+            setattr(self, name, UNet(specialist))
 
     def shown(self, x: Tensor, omega: Tensor) -> Tensor:
         if not self.told:

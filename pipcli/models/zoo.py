@@ -40,13 +40,13 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="88fdbc8a410961635903f1bbf2bdb126ebe32c4a1cbaf01d6bbdaa0ed608eacb",
+        sha256="d89049d4eb0f9938029fd4867e2238133a246b85f7ae99c83b88edb7fcbba065",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
         architecture="unet",
         file="pip-unet-lite.safetensors",
-        sha256="d99b54f44fb07c87e903d83ecf955d377f5ee2ed5e495261fa7827ebfe2d6a6a",
+        sha256="8e94efea3dd8f00bf849c1b0dc35746b02a54129953ccae25276804ac4c53a3d",
         summary="a quarter of its cost, for weak machines and previews",
     ),
 }

@@ -24,6 +24,9 @@ GAMMA = 2.2
 
 _PATH_POINTS = 64
 
+STEPS = (7, 13)
+"""Fewest and most places that are seen of a stepped path: as many as frames that are averaged."""
+
 
 @dataclass(frozen=True)
 class BlurRanges:
@@ -39,6 +42,9 @@ class BlurRanges:
         disk_chance: share of images with a disk.
         varying_chance: share of images where a second kernel takes over in a part.
         still_chance: share of those where that part is not blurred at all.
+        stepped_chance: share of trajectories and lines of which a few places alone are seen, as in the mean
+            of a video's frames.
+        linear_chance: share of images blurred in linear light, and not in display values.
     """
 
     shake_length: Interval = (4.0, 32.0)
@@ -50,6 +56,8 @@ class BlurRanges:
     disk_chance: float = 0.15
     varying_chance: float = 0.4
     still_chance: float = 0.3
+    stepped_chance: float = 0.0
+    linear_chance: float = 1.0
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -60,7 +68,15 @@ class BlurRanges:
                 "radius": (0.1, 40.0),
                 "sigma": (0.1, 20.0),
             },
-            ("shake_chance", "line_chance", "disk_chance", "varying_chance", "still_chance"),
+            (
+                "shake_chance",
+                "line_chance",
+                "disk_chance",
+                "varying_chance",
+                "still_chance",
+                "stepped_chance",
+                "linear_chance",
+            ),
         )
         if self.shake_chance + self.line_chance + self.disk_chance > 1.0:
             raise ValueError("shake_chance, line_chance and disk_chance together are above 1")
@@ -147,21 +163,39 @@ def draw_kernels(batch: int, ranges: BlurRanges, generator: torch.Generator) -> 
     shaken = kind < ranges.shake_chance
     moved = kind < ranges.shake_chance + ranges.line_chance
     defocused = kind < ranges.shake_chance + ranges.line_chance + ranges.disk_chance
-    path = path_kernels(torch.where(shaken[..., 0], shake, line), size)
+    points = torch.where(shaken[..., 0], shake, line)
+    if ranges.stepped_chance:
+        points = _stepped(points, ranges.stepped_chance, generator)
+    path = path_kernels(points, size)
     disk = disk_kernels(log_uniform(many, ranges.radius, generator), size)
     sigma = log_uniform((batch, 1), ranges.sigma, generator) * uniform((batch, 2), (0.6, 1.0), generator)
     bell = gaussian_kernels(sigma, uniform(many, (0.0, math.pi), generator), size)
     return torch.where(moved, path, torch.where(defocused, disk, bell))
 
 
-def blur_linear(clean: Tensor, first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
-    """Blur in linear light with one kernel where the mask is 0, another where it is 1, and a blend between.
+def _stepped(points: Tensor, chance: float, generator: torch.Generator) -> Tensor:
+    """Paths B×N×2, some of them as if each place on them were one of a few, spread evenly in time."""
+    batch, number, _ = points.shape
+    device = points.device
+    steps = torch.randint(STEPS[0], STEPS[1] + 1, (batch, 1), generator=generator, device=device)
+    step = torch.arange(number, device=device) * steps // number
+    place = (step * ((number - 1) / (steps - 1))).round().long()
+    stepped = points.gather(1, place[..., None].expand(-1, -1, 2))
+    return torch.where(coin((batch, 1, 1), chance, generator), stepped, points)
+
+
+def blur_between(
+    clean: Tensor, first: Tensor, second: Tensor, mask: Tensor, exponent: Tensor | float = GAMMA
+) -> Tensor:
+    """Blur with one kernel where the mask is 0, another where it is 1, and a blend between.
 
     Args:
         clean: B×3×H×W in [0, 1], display values.
         first: B×1×K×K, K odd, each summing to 1 (convolved: a kernel is what a point of light becomes).
         second: the same, the other kernel.
         mask: B×1×H×W in [0, 1].
+        exponent: between display values and what is averaged, B×1×1×1 or one for all: GAMMA for linear light,
+            1 for display values.
 
     Returns:
         B×3×H×W in [0, 1], display values; beyond the edges the image is mirrored, or repeated where it is too
@@ -170,7 +204,7 @@ def blur_linear(clean: Tensor, first: Tensor, second: Tensor, mask: Tensor) -> T
     height, width = clean.shape[-2:]
     reach = first.shape[-1] // 2
     mode = "reflect" if reach < min(height, width) else "replicate"
-    linear = F.pad(clean.clamp(0, 1).pow(GAMMA), (reach, reach, reach, reach), mode=mode)
+    linear = F.pad(clean.clamp(0, 1).pow(exponent), (reach, reach, reach, reach), mode=mode)
     # The canvas wraps around; what wraps ends in the padding, which is cut. Even sides transform fast.
     canvas = (linear.shape[-2] + linear.shape[-2] % 2, linear.shape[-1] + linear.shape[-1] % 2)
     light = torch.fft.rfft2(linear, s=canvas)
@@ -179,7 +213,7 @@ def blur_linear(clean: Tensor, first: Tensor, second: Tensor, mask: Tensor) -> T
     # Kernels start at the corner, so the result lies twice the padding in.
     inside = (..., slice(2 * reach, 2 * reach + height), slice(2 * reach, 2 * reach + width))
     mixed = torch.lerp(blurred[inside], other[inside], mask)
-    return mixed.clamp(1e-8, 1).pow(1 / GAMMA)
+    return mixed.clamp(1e-8, 1).pow(1 / exponent)
 
 
 def degrade_blur(clean: Tensor, ranges: BlurRanges, generator: torch.Generator) -> Tensor:
@@ -201,7 +235,10 @@ def degrade_blur(clean: Tensor, ranges: BlurRanges, generator: torch.Generator) 
     point[..., ranges.kernel_size // 2, ranges.kernel_size // 2] = 1
     second = torch.where(coin(one, ranges.still_chance, generator), point, second)
     mask = part_mask(batch, height, width, (2.0, 8.0), ranges.varying_chance, generator)
-    return blur_linear(clean, first, second, mask)
+    if ranges.linear_chance == 1:
+        return blur_between(clean, first, second, mask)
+    linear = coin(one, ranges.linear_chance, generator)
+    return blur_between(clean, first, second, mask, torch.where(linear, GAMMA, 1.0))
 
 
 def average_frames(frames: Tensor, counts: Tensor, linear: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ pairs and frames are matched by their stems.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
 from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion, dmix
-from pipcli.synthesis.draws import Interval, coin, uniform
+from pipcli.synthesis.draws import Interval, coin, normal, uniform
 from pipcli.synthesis.haze import degrade_collage, degrade_scene
 from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES, draw_counts
 from pipcli.synthesis.scenes import averaged, draw_scenes
@@ -203,7 +204,11 @@ class BatchMaker:
         self.photographs = photographs
         self.degradations = tuple(degradations)
         self.shares = shares
-        self.ranges = replace(ranges, motion=replace(ranges.motion, linear_chance=shares.linear))
+        self.ranges = replace(
+            ranges,
+            motion=replace(ranges.motion, linear_chance=shares.linear),
+            blur=replace(ranges.blur, linear_chance=shares.kernels, stepped_chance=shares.stepped),
+        )
         device = photographs.photos.starts.device
         self.generator = torch.Generator(device)
         self.one_hot = torch.eye(len(self.degradations), device=device)
@@ -261,7 +266,7 @@ class BatchMaker:
         generator: torch.Generator,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Degraded and clean crops of one degradation: real ones first, synthetic ones after them."""
-        real = moved = built = 0
+        real = built = 0
         recoloured = self.shares.recoloured.get(degradation, 0.0)
         if degradation is Degradation.LOWLIGHT and len(self.photographs.low):
             real = _share_of(count, self.shares.real_lowlight, host)
@@ -277,12 +282,8 @@ class BatchMaker:
                 real = _share_of(count, self.shares.real_blur, host)
             if real:
                 yield self.blurred_frames(real, size, generator)
-            if self.shares.moving:
-                moved = _share_of(count - real, self.shares.moving, host)
-            if moved:
-                scale = host.uniform(self.shares.smallest_scale, 1)
-                clean = self.clean_crops(moved, size, scale, generator, recoloured=recoloured)
-                yield degrade_motion(clean, self.ranges.motion, generator), clean
+            yield from self.blurred(count - real, size, host, generator)
+            return
         elif degradation is Degradation.HAZE and self.shares.built:
             built = _share_of(count, self.shares.built, host)
             if built:
@@ -295,7 +296,7 @@ class BatchMaker:
         if degradation is Degradation.LOWLIGHT:
             # How bright a scene was, and of which tint, cannot be seen in the dark: photos are the guide.
             gamma = None
-        photos = count - real - moved - built - rooms
+        photos = count - real - built - rooms
         for bank, some in ((self.photographs.high, rooms), (self.photographs.photos, photos)):
             if some:
                 scale = host.uniform(self.shares.smallest_scale, 1)
@@ -327,18 +328,24 @@ class BatchMaker:
         bank: PixelBank | None = None,
         upright: bool = False,
         recoloured: float = 0.0,
+        places: int = 1,
     ) -> Tensor:
-        """Crops of photos or of another bank, scaled down, some of them with changed gamma and colour.
+        """Crops of photos or of another bank, scaled, some of them with changed gamma and colour.
 
         Args:
             gamma_range: None leaves gamma and colour as they are.
             recoloured: share of those in wholly other colours.
+            places: among which the one with most detail is chosen; a plain sky says nothing about blur.
         """
         bank = self.photographs.photos if bank is None else bank
         source = min(round(size / scale), bank.shortest)
-        clean = bank.read(bank.draw(count, source, generator, upright), source)
+        crops = bank.draw(count * places, source, generator, upright)
+        if places > 1:
+            crops = _most_detailed(bank, crops, source, places)
+        clean = bank.read(crops, source)
         if source != size:
-            clean = F.interpolate(clean, size=(size, size), mode="bilinear", antialias=True).clamp_(0, 1)
+            mode = "bilinear" if source > size else "bicubic"
+            clean = F.interpolate(clean, size=(size, size), mode=mode, antialias=True).clamp_(0, 1)
         device = clean.device
         if gamma_range is not None:
             chosen = torch.rand((count, 1, 1, 1), generator=generator, device=device) < self.shares.jitter
@@ -362,6 +369,40 @@ class BatchMaker:
         low, high = self.photographs.low, self.photographs.high
         crops = low.draw(count, size, generator)
         return low.read(crops, size), high.read(crops, size)
+
+    def blurred(
+        self, count: int, size: int, host: random.Random, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Synthetically blurred and clean crops: of moving cameras, of single frames, and of photos."""
+        shares, margin = self.shares, self.shares.margin
+        kept = slice(margin, margin + size)
+        photos, frames = self.photographs.photos, self.photographs.frames
+        moved = _share_of(count, shares.moving, host) if shares.moving else 0
+        stills = 0
+        if shares.stills and len(frames):
+            stills = _share_of(count - moved, shares.stills, host)
+        others = count - moved - stills
+        for bank, some, moving in ((photos, moved, True), (frames, stills, False), (photos, others, False)):
+            if not some:
+                continue
+            clean = self.clean_crops(
+                some,
+                size + 2 * margin,
+                _log_uniform(shares.smallest_scale, shares.largest_scale, host),
+                generator,
+                bank=bank,
+                recoloured=shares.recoloured.get(Degradation.BLUR, 0.0),
+                places=shares.places,
+            )
+            if moving:
+                blurred = degrade_motion(clean, self.ranges.motion, generator)
+            else:
+                blurred = degrade(clean, Degradation.BLUR, self.ranges, generator)
+            blurred, clean = blurred[..., kept, kept], clean[..., kept, kept]
+            if shares.grain:
+                sigma = uniform((some, 1, 1, 1), (0.0, shares.grain / 255), generator)
+                blurred = (blurred + sigma * normal(tuple(blurred.shape), generator)).clamp_(0, 1)
+            yield blurred, clean
 
     def blurred_frames(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Averages of 7 to 13 consecutive frames, some in linear light; the target is the middle one."""
@@ -414,6 +455,19 @@ class BatchMaker:
             inputs = torch.where(twice, noisy, inputs)
             omega = torch.where(twice[..., 0, 0], (omega + noise) / 2, omega)
         return Batch(inputs, targets, omega)
+
+
+def _most_detailed(bank: PixelBank, crops: Crops, size: int, places: int) -> Crops:
+    """Of each ``places`` crops that follow each other the one whose neighbouring pixels differ most."""
+    seen = bank.stored(crops, size)[:, 1:2, ::2, ::2].float()
+    detail = seen.diff(dim=2).abs().mean(dim=(1, 2, 3)) + seen.diff(dim=3).abs().mean(dim=(1, 2, 3))
+    most = detail.view(-1, places).argmax(dim=1)
+    chosen = most + places * torch.arange(len(most), device=most.device)
+    return Crops(crops.image[chosen], crops.top[chosen], crops.left[chosen], crops.orientation[chosen])
+
+
+def _log_uniform(low: float, high: float, host: random.Random) -> float:
+    return math.exp(host.uniform(math.log(low), math.log(high)))
 
 
 def _share_of(count: int, share: float, host: random.Random) -> int:

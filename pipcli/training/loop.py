@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipcli.configuration import to_mapping
 from pipcli.errors import UsageError
-from pipcli.models.backbone import RestorationModel
+from pipcli.models.backbone import SPECIALISTS, RestorationModel
 from pipcli.models.checkpoint import build_model, load_weights, read_record, save_weights
 from pipcli.models.pip import decoupling_loss
 from pipcli.synthesis import SynthesisRanges
@@ -59,9 +59,9 @@ def train(
         resume: go on from ``out/checkpoint``.
         init: weights to start from. They may lack the prompts (a bare model's) or come from a shallower
             model: what they lack starts as it would in a new model, which changes no output. Of several,
-            their mean; what some lack should have begun from the same seed in the others. A network for
-            scenes is trained as a model of its own, and a run of another leaves it as it is: the weights of
-            one go into the model's, and else those that the others have there.
+            their mean; what some lack should have begun from the same seed in the others. Specialists
+            (networks for scenes and motion) are trained as models of their own, and a run of another leaves
+            them as they are: the weights of one go into the model's, and else those that the others have.
         ct: folder of CT slices, in place of ``ct`` in ``data``.
 
     Raises:
@@ -77,7 +77,8 @@ def train(
         "step": 0,
         "minutes": 0.0,
         "best": None,
-        "scene": recipe.model.get("scene") or _scene_among(init, recipe.architecture),
+        "specialists": _specialists_among(init, recipe.architecture)
+        | {name: recipe.model[name] for name in SPECIALISTS if recipe.model.get(name) is not None},
         "initialised_from": origins_of(init),
     }
     tensors: dict[str, Tensor] = {}
@@ -85,18 +86,17 @@ def train(
         # With what the run started from: it need not be told again.
         tensors, state = load_checkpoint(out)
         before |= state
-    scene = {} if before["scene"] is None else {"scene": before["scene"]}
-    model = build_model(recipe.architecture, {**recipe.model, **scene})
+    model = build_model(recipe.architecture, {**recipe.model, **before["specialists"]})
     if init or not resume:
         _initialise(model, init)
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if model.scene is not None:
-        model.scene.requires_grad_(False)
+    for specialist in model.specialists.values():
+        specialist.requires_grad_(False)
     names = [name for name, _ in model.named_parameters()]
     parameters: list[Tensor] = list(model.parameters())
     average = [parameter.detach().clone() for parameter in parameters]
     optimisers = make_optimisers(parameters, recipe.optimiser)
-    largest = max(stage.crop for stage in recipe.stages)
+    largest = max(stage.crop for stage in recipe.stages) + 2 * recipe.data.margin
     photographs, held_out = load_photographs(data, device, largest, ct)
     batches = BatchMaker(photographs, model.degradations, recipe.data, SynthesisRanges())
     sets = make_validation(held_out, model.degradations) if rank == 0 else {}
@@ -200,25 +200,33 @@ def train(
     return None if stop else final
 
 
-def _scene_among(paths: Sequence[Path], architecture: str) -> dict[str, Any] | None:
-    """Numbers of the network for scenes that weights to start from have, so that it is not lost."""
-    records = [read_record(path) for path in paths]
-    scenes = [each["config"].get("scene") for each in records if each["architecture"] == architecture]
-    return next((scene for scene in scenes if scene is not None), None)
+def _specialists_among(paths: Sequence[Path], architecture: str) -> dict[str, Any]:
+    """Numbers of the specialists that weights to start from have, so that they are not lost."""
+    found: dict[str, Any] = {}
+    for record in map(read_record, paths):
+        if record["architecture"] == architecture:
+            config = record["config"]
+            own = {name: config[name] for name in SPECIALISTS if config.get(name) is not None}
+            found = own | found
+    return found
 
 
 def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
     """Load weights, or their mean, that may lack what starts without effect: prompts, planes, blocks."""
     own = {name: value.clone() for name, value in model.state_dict().items()}
     x = torch.rand(1, 3, 4 * model.stride, 4 * model.stride)
-    states, scenes, inherited = [], [], []
+    states: list[dict[str, Tensor]] = []
+    trained: dict[str, list[dict[str, Tensor]]] = {name: [] for name in model.specialists}
+    inherited: dict[str, list[dict[str, Tensor]]] = {name: [] for name in model.specialists}
     for path in paths:
         source = load_weights(path)
-        if model.scene is not None and source.config == model.scene.config:
-            scenes.append(source.state_dict())
+        own_names = [name for name, each in model.specialists.items() if each.config == source.config]
+        for name in own_names:
+            trained[name].append(source.state_dict())
+        if own_names:
             continue
-        if source.scene is not None:
-            inherited.append(source.scene.state_dict())
+        for name in inherited.keys() & source.specialists.keys():
+            inherited[name].append(source.specialists[name].state_dict())
         if (source.prompted or source.told) and source.degradations != model.degradations:
             known = ", ".join(map(str, source.degradations))
             raise UsageError(f"weights {path} do not fit the recipe's model: they are for {known}")
@@ -232,10 +240,11 @@ def _initialise(model: RestorationModel, paths: Sequence[Path]) -> None:
             )
     if states:
         model.load_state_dict(mean_of(states))
-    if model.scene is not None:
-        if not scenes and not inherited:
-            raise UsageError("model.scene is trained by itself: give its weights to start from")
-        model.scene.load_state_dict(mean_of(scenes or inherited))
+    for name, specialist in model.specialists.items():
+        given = trained[name] or inherited[name]
+        if not given:
+            raise UsageError(f"model.{name} is trained by itself: give its weights to start from")
+        specialist.load_state_dict(mean_of(given))
 
 
 def _collect(

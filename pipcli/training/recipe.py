@@ -73,6 +73,8 @@ class DataShares:
 
     Attributes:
         smallest_scale: photos are scaled down by a factor drawn between this and 1.
+        largest_scale: those that are to be blurred, by one between the smallest and this: above 1 they are as
+            soft as what many cameras make of a scene.
         jitter: share of photo crops with changed gamma and colour; none of those that are to be dark.
         recoloured: share of photo crops in wholly other colours (``training/augmentation.py``), by what ails
             them; 0 for what is not named.
@@ -80,6 +82,12 @@ class DataShares:
         real_lowlight: share of low-light crops taken from real pairs.
         real_blur: share of blurred crops averaged from video frames.
         moving: share of the others averaged from a photo's views as a moving camera has them.
+        stills: share of crops for synthetic blur cut from single video frames, where there are any.
+        kernels: share of images blurred by kernels in linear light, and not in display values.
+        stepped: share of their paths of which a few places are seen, as a video's frames show them.
+        places: among which crops for synthetic blur are chosen, each time the one with most detail.
+        margin: pixels around synthetically blurred crops that move into them, and are cut away.
+        grain: largest σ of the noise in blurred crops, on a scale to 255.
         linear: share of these averages, and of those of video frames, taken in linear light; the others are
             of display values, as averages of a video's frames mostly are.
         rooms: share of hazy crops cut from the bright photos of low-light pairs, where there are any: they
@@ -95,12 +103,19 @@ class DataShares:
     """
 
     smallest_scale: float = 0.5
+    largest_scale: float = 1.0
     jitter: float = 0.5
     recoloured: dict[Degradation, float] = field(default_factory=dict)
     collage: float = 0.0
     real_lowlight: float = 0.67
     real_blur: float = 0.5
     moving: float = 0.0
+    stills: float = 0.0
+    kernels: float = 1.0
+    stepped: float = 0.0
+    places: int = 1
+    margin: int = 0
+    grain: float = 0.0
     linear: float = 0.5
     rooms: float = 0.0
     built: float = 0.0
@@ -113,11 +128,23 @@ class DataShares:
     def __post_init__(self) -> None:
         if not 0.25 <= self.smallest_scale <= 1:
             raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.25, 1]")
+        if not self.smallest_scale <= self.largest_scale <= 4:
+            raise ValueError(f"largest_scale is {self.largest_scale}: it must lie in [smallest_scale, 4]")
         for degradation, value in self.recoloured.items():
             _check_share(f"recoloured.{degradation}", value)
         for share in fields(self):
-            if share.name not in ("smallest_scale", "recoloured"):
+            if share.name not in (
+                "smallest_scale",
+                "largest_scale",
+                "recoloured",
+                "places",
+                "margin",
+                "grain",
+            ):
                 _check_share(share.name, getattr(self, share.name))
+        _check_at_least("places", self.places, 1)
+        _check_at_least("margin", self.margin, 0)
+        _check_at_least("grain", self.grain, 0)
         if self.clean + self.other_prompt + self.two > 1:
             raise ValueError("clean, other_prompt and two together exceed 1")
 
