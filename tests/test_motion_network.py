@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from held_out import as_pixels, pictures
 from torch import Tensor, nn
 
 from pipcli.degradations import Degradation, omega_vector
@@ -23,11 +24,9 @@ from pipcli.metrics import psnr
 from pipcli.models import zoo
 from pipcli.synthesis import SynthesisRanges, degrade, degrade_motion
 from pipcli.training.data import load_photographs
-from pipcli.training.pictures import to_tensor, whole
 
 CPU = torch.device("cpu")
 DATA = Path(__file__).parents[2] / "shared/data/train"
-LARGEST = 640
 NOISE, BLUR, HALF = (1.0, 0.0), (0.0, 1.0), (0.5, 0.5)
 
 
@@ -112,10 +111,6 @@ def test_a_model_without_one_is_left_alone():
     np.testing.assert_array_equal(pixels - after, 20)
 
 
-def as_pixels(image: Tensor) -> np.ndarray:
-    return (image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().numpy().astype(np.uint8)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the training photographs are not here")
 @pytest.mark.parametrize("name", zoo.MODELS)
@@ -127,10 +122,7 @@ def test_held_out_blur_is_undone_better_with_it(name, monkeypatch):
     generator, ranges = torch.Generator().manual_seed(6), SynthesisRanges()
     for kind in ("cameras", "kernels"):
         scores = []
-        for number in range(len(held_out.photos)):
-            clean = to_tensor(whole(held_out.photos, number))
-            if max(clean.shape[-2:]) > LARGEST:
-                clean = torch.nn.functional.interpolate(clean, scale_factor=0.5, mode="area")
+        for clean in pictures(held_out.photos):
             if kind == "cameras":
                 degraded = degrade_motion(clean, ranges.motion, generator)
             else:

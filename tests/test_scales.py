@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from held_out import as_pixels, pictures
 from torch import Tensor, nn
 
 from pipcli.degradations import Degradation, omega_vector
@@ -32,11 +33,9 @@ from pipcli.metrics import psnr
 from pipcli.models import zoo
 from pipcli.synthesis import SynthesisRanges, degrade
 from pipcli.training.data import load_photographs
-from pipcli.training.pictures import to_tensor, whole
 
 CPU = torch.device("cpu")
 DATA = Path(__file__).parents[2] / "shared/data/train"
-LARGEST = 640
 NOISE, HAZE = (1.0, 0.0), (0.0, 1.0)
 
 
@@ -193,10 +192,6 @@ def test_what_was_shrunk_lies_where_it_was():
     np.testing.assert_allclose(change.blocks[0, 0].numpy(), expected, atol=1e-4)
 
 
-def as_pixels(image: Tensor) -> np.ndarray:
-    return (image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().numpy().astype(np.uint8)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the training photographs are not here")
 @pytest.mark.parametrize("name", zoo.MODELS)
@@ -209,10 +204,7 @@ def test_held_out_haze_is_undone_better_at_several_sizes(name, monkeypatch):
     gains = {}
     for kind, bank in (("rooms", held_out.high), ("photographs", held_out.photos)):
         scores = []
-        for number in range(len(bank)):
-            clean = to_tensor(whole(bank, number)) ** 1.5
-            if max(clean.shape[-2:]) > LARGEST:
-                clean = torch.nn.functional.interpolate(clean, scale_factor=0.5, mode="area")
+        for clean in pictures(bank, exponent=1.5):
             hazy = Image(as_pixels(degrade(clean, Degradation.HAZE, SynthesisRanges(), generator)))
             several = restorer.restore(hazy, omega).pixels
             with monkeypatch.context() as patch:
