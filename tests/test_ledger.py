@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 import tracemalloc
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from pipcli.batch import ledger as ledger_module
 from pipcli.batch.ledger import Entry, Ledger, as_recorded, hash_bytes, hash_file, read_ledgers
 from pipcli.errors import OutputError
 
@@ -163,3 +166,27 @@ def test_hashes(tmp_path):
     assert hash_file(tmp_path / "large") == hash_bytes(bytes(3_000_000))
     assert hash_file(tmp_path) is None
     assert hash_file(tmp_path / "none") is None
+
+
+def test_a_line_is_whole_before_another_thread_looks_at_its_end(tmp_path, monkeypatch):
+    # Seen while it grows, the last line would look like half a one, and an empty line would follow it.
+    writing, most = [], []
+
+    @contextmanager
+    def watched(path, *mode, **how):
+        with open(path, *mode, **how) as file:
+            writing.append(path)
+            most.append(len(writing))
+            time.sleep(0.01)
+            yield file
+            writing.remove(path)
+
+    monkeypatch.setattr(ledger_module, "open", watched, raising=False)
+    ledger = Ledger()
+    threads = [threading.Thread(target=ledger.add, args=(tmp_path, entry(f"{n}.png"))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert len((tmp_path / ".pipcli" / "ledger.jsonl").read_text().splitlines()) == 8

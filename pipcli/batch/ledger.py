@@ -84,6 +84,8 @@ class Ledger:
         self._file = f"ledger-{name}.jsonl" if name else "ledger.jsonl"
         self._read: dict[Path, Mapping[str, tuple[Entry, ...]]] = {}
         self._reading = threading.Lock()
+        # While one line is being written its end may be seen as that of half a line.
+        self._writing = threading.Lock()
 
     def entries(self, home: Path, output: str) -> tuple[Entry, ...]:
         """The lines about an output, by its path below the ledger's folder ``home``; see `read_ledgers`.
@@ -106,7 +108,7 @@ class Ledger:
         line = json.dumps(asdict(entry), separators=(",", ":")) + "\n"
         try:
             path.parent.mkdir(exist_ok=True)
-            with open(path, "a+b", buffering=0) as file:
+            with self._writing, open(path, "a+b", buffering=0) as file:
                 # A process killed while it wrote may have left half a line; what comes now is not part of it.
                 if file.tell():
                     file.seek(-1, os.SEEK_END)
