@@ -7,15 +7,14 @@ What it brings on held-out photographs, as the README has it, is from
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import held_out
 import numpy as np
 import pytest
 import torch
-from held_out import as_pixels, pictures
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from pipcli.degradations import Degradation, omega_vector
+from pipcli.degradations import Degradation
 from pipcli.images import Image
 from pipcli.inference import engine
 from pipcli.inference.device import Precision
@@ -23,10 +22,8 @@ from pipcli.inference.engine import MOTION_SHARE, Restorer
 from pipcli.metrics import psnr
 from pipcli.models import zoo
 from pipcli.synthesis import SynthesisRanges, degrade, degrade_motion
-from pipcli.training.data import load_photographs
 
 CPU = torch.device("cpu")
-DATA = Path(__file__).parents[2] / "shared/data/train"
 NOISE, BLUR, HALF = (1.0, 0.0), (0.0, 1.0), (0.5, 0.5)
 
 
@@ -84,12 +81,14 @@ def test_each_image_of_a_batch_has_its_own_share():
 
 
 def test_tiles_join_as_the_whole_does():
-    class Local(Motion):
+    class Around(Motion):
+        """Looks as far around a pixel as its halo allows."""
+
         def forward(self, x: Tensor, omega: Tensor) -> Tensor:
-            return 0.6 * x + 0.1
+            return F.avg_pool2d(x, 2 * self.halo + 1, 1, self.halo, count_include_pad=False)
 
     model, image = WithMotion(), Image(photo(300, 420))
-    model.motion = Local()
+    model.motion = Around()
     whole, tiled = (
         Restorer(model, CPU, Precision.FP32, tile=tile).restore(image, BLUR).pixels.astype(int)
         for tile in (512, 176)
@@ -112,30 +111,28 @@ def test_a_model_without_one_is_left_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason="the training photographs are not here")
+@held_out.needed
 @pytest.mark.parametrize("name", zoo.MODELS)
 def test_held_out_blur_is_undone_better_with_it(name, monkeypatch):
     """Photographs at most 640 pixels wide, once under moving cameras and once under kernels."""
-    _, held_out = load_photographs(DATA, CPU)
-    restorer = Restorer(zoo.load_model(name), CPU, Precision.FP32, tile=1024)
-    omega = omega_vector({Degradation.BLUR: 1.0}, restorer.degradations)
+    photographs, restorer, omega = held_out.ready(name, Degradation.BLUR)
     generator, ranges = torch.Generator().manual_seed(6), SynthesisRanges()
     for kind in ("cameras", "kernels"):
         scores = []
-        for clean in pictures(held_out.photos):
+        for clean in held_out.pictures(photographs.photos):
             if kind == "cameras":
                 degraded = degrade_motion(clean, ranges.motion, generator)
             else:
                 degraded = degrade(clean, Degradation.BLUR, ranges, generator)
-            blurred = Image(as_pixels(degraded))
+            blurred = Image(held_out.as_pixels(degraded))
             both = restorer.restore(blurred, omega).pixels
             with monkeypatch.context() as patch:
                 patch.setattr(engine, "MOTION_SHARE", 0.0)
                 alone = restorer.restore(blurred, omega).pixels
-            kept = restorer.restore(Image(as_pixels(clean)), omega).pixels
+            kept = restorer.restore(Image(held_out.as_pixels(clean)), omega).pixels
             made = (blurred.pixels, alone, both, kept)
             # A picture that stays as it is, to the bit, has no PSNR.
-            scores.append([min(60, psnr(as_pixels(clean), each, 255)) for each in made])
+            scores.append([min(60, psnr(held_out.as_pixels(clean), each, 255)) for each in made])
         means, least = np.mean(scores, axis=0), np.min(scores, axis=0)[-1]
         told = "{:.2f} dB, without it {:.2f}, with it {:.2f}, clean {:.2f}"
         print(f"\n{name}, {kind}: {told.format(*means)} ({least:.2f} at least)", end="")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import held_out
 import numpy as np
 import pytest
 import torch
-from held_out import as_pixels, pictures
 from torch import Tensor, nn
 
-from pipcli.degradations import Degradation, omega_vector
+from pipcli.degradations import Degradation
 from pipcli.images import Image
 from pipcli.inference import engine
 from pipcli.inference.device import Precision
@@ -32,7 +32,6 @@ from pipcli.inference.scales import (
 from pipcli.metrics import psnr
 from pipcli.models import zoo
 from pipcli.synthesis import SynthesisRanges, degrade
-from pipcli.training.data import load_photographs
 
 CPU = torch.device("cpu")
 DATA = Path(__file__).parents[2] / "shared/data/train"
@@ -193,28 +192,26 @@ def test_what_was_shrunk_lies_where_it_was():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason="the training photographs are not here")
+@held_out.needed
 @pytest.mark.parametrize("name", zoo.MODELS)
 def test_held_out_haze_is_undone_better_at_several_sizes(name, monkeypatch):
     """Rooms and photographs darkened as validation darkens them; at most 640 pixels wide."""
-    _, held_out = load_photographs(DATA, CPU)
-    restorer = Restorer(zoo.load_model(name), CPU, Precision.FP32, tile=1024)
-    omega = omega_vector({Degradation.HAZE: 1.0}, restorer.degradations)
+    photographs, restorer, omega = held_out.ready(name, Degradation.HAZE)
     generator = torch.Generator().manual_seed(5)
     gains = {}
-    for kind, bank in (("rooms", held_out.high), ("photographs", held_out.photos)):
+    for kind, bank in (("rooms", photographs.high), ("photographs", photographs.photos)):
         scores = []
-        for clean in pictures(bank, exponent=1.5):
-            hazy = Image(as_pixels(degrade(clean, Degradation.HAZE, SynthesisRanges(), generator)))
+        for clean in held_out.pictures(bank, exponent=1.5):
+            hazy = Image(held_out.as_pixels(degrade(clean, Degradation.HAZE, SynthesisRanges(), generator)))
             several = restorer.restore(hazy, omega).pixels
             with monkeypatch.context() as patch:
                 patch.setattr(engine, "change_of_scene", lambda *_: None)
                 patch.setattr(engine, "scaled_change", lambda *_: None)
                 one = restorer.restore(hazy, omega).pixels
-            kept = restorer.restore(Image(as_pixels(clean)), omega).pixels
+            kept = restorer.restore(Image(held_out.as_pixels(clean)), omega).pixels
             made = (hazy.pixels, one, several, kept)
             # A picture that stays as it is, to the bit, has no PSNR.
-            scores.append([min(60, psnr(as_pixels(clean), each, 255)) for each in made])
+            scores.append([min(60, psnr(held_out.as_pixels(clean), each, 255)) for each in made])
         means = np.mean(scores, axis=0)
         told = "{:.2f} dB, at one size {:.2f}, at several {:.2f}, clean {:.2f}"
         least = np.min(scores, axis=0)[-1]

@@ -46,10 +46,20 @@ class Redo:
 
 @dataclass(frozen=True)
 class _Page:
-    """One picture to restore, and how: ω as 1×T on the device, s in [0, 1]."""
+    """One picture to restore, and how.
+
+    Attributes:
+        image: the picture.
+        omega: ω, 1×T on the device.
+        haze, blur: how much of ω these are, in [0, 1]: read from the device they would have to be waited for.
+        strength: s in [0, 1].
+        on_redo: told of what was computed again.
+    """
 
     image: Image
     omega: Tensor
+    haze: float
+    blur: float
     strength: float
     on_redo: Callable[[Redo], None] | None
 
@@ -151,15 +161,14 @@ class Restorer:
             UsageError, ImageError, DeviceMemoryError: as :meth:`restore` does for one of the images at least;
                 the others by themselves may still do.
         """
-        weights = [self._weights(omega, strength) for omega in omegas]
 
         def teller(index: int) -> Callable[[Redo], None] | None:
             return None if on_redo is None else lambda redo: on_redo(index, redo)
 
         pages = [
-            _Page(page, weight, strength, teller(index))
-            for index, (image, weight) in enumerate(zip(images, weights, strict=True))
-            for page in (image, *image.further)
+            page
+            for index, (image, omega) in enumerate(zip(images, omegas, strict=True))
+            for page in self._pages(image, omega, strength, teller(index))
         ]
         restored = iter(self._restore_pages(pages))
         return [
@@ -186,13 +195,27 @@ class Restorer:
             self.model, self.device, self.precision, tile or self.tiling.tile, batch or self.batch
         )
 
-    def _weights(self, omega: Sequence[float], strength: float) -> Tensor:
-        """ω, 1×T on the device, once it and the strength are checked."""
+    def _pages(
+        self,
+        image: Image,
+        omega: Sequence[float],
+        strength: float,
+        on_redo: Callable[[Redo], None] | None,
+    ) -> list[_Page]:
+        """All pages of an image, once ω and the strength are checked."""
         if len(omega) != len(self.degradations):
             raise UsageError(f"omega has {len(omega)} weights: this model needs {len(self.degradations)}")
         if not 0 <= strength <= 1:
             raise UsageError(f"strength is {strength}: it must be from 0 to 1")
-        return torch.tensor([list(omega)], dtype=torch.float32, device=self.device)
+        weights = torch.tensor([list(omega)], dtype=torch.float32, device=self.device)
+        haze, blur = (self._share(each, omega) for each in (Degradation.HAZE, Degradation.BLUR))
+        return [_Page(page, weights, haze, blur, strength, on_redo) for page in (image, *image.further)]
+
+    def _share(self, degradation: Degradation, omega: Sequence[float]) -> float:
+        """How much of ω a degradation is; 0 for a model that does not know it."""
+        if degradation not in self.degradations:
+            return 0.0
+        return omega[self.degradations.index(degradation)] / max(sum(omega), 1e-6)
 
     def _restore_pages(self, pages: Sequence[_Page]) -> list[Image]:
         """All pages restored, in their order."""
@@ -201,8 +224,7 @@ class Restorer:
         for index, page in enumerate(pages):
             stride, image = self.tiling.stride, page.image
             size = image.height + -image.height % stride, image.width + -image.width % stride
-            hazy = self._share(Degradation.HAZE, page.omega) > 0
-            if self.batch > 1 and max(size) <= self.tiling.tile and not hazy:
+            if self.batch > 1 and max(size) <= self.tiling.tile and not page.haze:
                 alike.setdefault(size, []).append(index)
             else:
                 restored[index] = self._restore_tiled(page)
@@ -238,7 +260,7 @@ class Restorer:
 
     def _smaller_sizes(self, image: Image, page: _Page) -> ScaledChange | None:
         """What smaller sizes of a hazy image, down to a thumbnail, say of its change."""
-        haze, scene = self._share(Degradation.HAZE, page.omega), self._scene
+        haze, scene = page.haze, self._scene
         if not haze:
             return None
         change = scaled_change(
@@ -252,24 +274,23 @@ class Restorer:
             )
         return change
 
-    def _share(self, degradation: Degradation, omega: Tensor) -> float:
-        """How much of ω, 1×T, a degradation is; 0 for a model that does not know it."""
-        if degradation not in self.degradations:
-            return 0.0
-        return float(omega[0, self.degradations.index(degradation)] / omega.sum().clamp(min=1e-6))
-
-    def _still(self, x: Tensor, y: Tensor, omegas: Sequence[Tensor]) -> Tensor:
-        """What the model made of x, drawn to what its network for motion makes of it, in float32.
+    def _still(self, x: Tensor, y: Tensor, pages: Sequence[_Page]) -> Tensor:
+        """What the model made of the pages or of a tile of one, y, drawn to what its network for motion does.
 
         Args:
             x, y: B×3×h×w.
-            omegas: ω of each, 1×T; that network has a say as far as ω is blur.
+            pages: B; that network has a say in each as far as its ω is blur.
+
+        Returns:
+            B×3×h×w, float32.
         """
-        shares = [MOTION_SHARE * self._share(Degradation.BLUR, omega) for omega in omegas]
+        shares = [MOTION_SHARE * page.blur for page in pages]
         if self._motion is None or not any(shares):
             return y.float()
-        still = self._motion(x, x.new_ones(len(x), 1))
-        return torch.lerp(y.float(), still.float(), x.new_tensor(shares)[:, None, None, None])
+        still = self._motion(x, x.new_ones(len(x), 1)).float()
+        if len(shares) == 1:
+            return torch.lerp(y.float(), still, shares[0])
+        return torch.lerp(y.float(), still, x.new_tensor(shares)[:, None, None, None])
 
     def _restore_together(self, pages: Sequence[_Page]) -> list[Image]:
         """Up to a batch of pages of one tile and one padded size."""
@@ -278,12 +299,12 @@ class Restorer:
         with _out_of_memory(self._too_large):
             pieces = [self._padded_tensor(image) for image in shown]
             x = torch.cat(pieces + pieces[:1] * more).contiguous(memory_format=torch.channels_last)
-        omegas = [page.omega for page in pages] + [pages[0].omega] * more
-        omega = torch.cat(omegas)
+        filled = [*pages, *[pages[0]] * more]
+        omega = torch.cat([page.omega for page in filled])
 
         def forward(precision: Precision) -> Tensor:
             with self._computing_in(precision):
-                return self._still(x, self.model(x, omega), omegas)
+                return self._still(x, self.model(x, omega), filled)
 
         if len(pages) > 1:
             y = forward(self.precision)
@@ -349,7 +370,7 @@ class Restorer:
                     y: Tensor = self.model(x, page.omega)
                 else:
                     y = cast(RestorationModel, self.model).restore_tile(x, prompts, rows.start, columns.start)
-                return self._still(x, y, [page.omega])
+                return self._still(x, y, [page])
 
         y, precision = finite(forward, lambda result: [result], self.precision, self.device, ABSURD)
         if precision is not self.precision and page.on_redo is not None:

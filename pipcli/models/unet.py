@@ -32,7 +32,7 @@ class UNetConfig:
         planes: show the encoder the mix in ω as constant planes beside the image, as DRUNet is shown the
             noise level; else it is PIP alone that knows ω.
         scene: of a second network, bare and for haze alone, which is asked about thumbnails of whole scenes.
-        motion: of another one, bare and for blur alone, which undoes that in place of this one.
+        motion: of another one, bare and for blur alone, whose answer and this one's are averaged.
     """
 
     widths: tuple[int, ...] = (48, 96, 192, 256)

@@ -430,9 +430,7 @@ class BatchMaker:
         first = bank.place(start.repeat_interleave(PLACES), size, generator)
         last = replace(first, image=first.image + MOST_FRAMES - 1)
         change = (bank.read(first, size) - bank.read(last, size)).abs().mean(dim=(1, 2, 3))
-        most = change.view(-1, PLACES).argmax(dim=1)
-        chosen = most + PLACES * torch.arange(len(start), device=start.device)
-        return Crops(first.image[chosen], first.top[chosen], first.left[chosen], first.orientation[chosen])
+        return _largest(first, change, PLACES)
 
     def _bystanders(self, batch: Batch, label: Tensor, generator: torch.Generator) -> Batch:
         """Turn the recipe's shares of crops into clean, wrongly prompted and doubly degraded ones."""
@@ -461,7 +459,12 @@ def _most_detailed(bank: PixelBank, crops: Crops, size: int, places: int) -> Cro
     """Of each ``places`` crops that follow each other the one whose neighbouring pixels differ most."""
     seen = bank.stored(crops, size)[:, 1:2, ::2, ::2].float()
     detail = seen.diff(dim=2).abs().mean(dim=(1, 2, 3)) + seen.diff(dim=3).abs().mean(dim=(1, 2, 3))
-    most = detail.view(-1, places).argmax(dim=1)
+    return _largest(crops, detail, places)
+
+
+def _largest(crops: Crops, measure: Tensor, places: int) -> Crops:
+    """Of each ``places`` crops that follow each other the one with the largest measure."""
+    most = measure.view(-1, places).argmax(dim=1)
     chosen = most + places * torch.arange(len(most), device=most.device)
     return Crops(crops.image[chosen], crops.top[chosen], crops.left[chosen], crops.orientation[chosen])
 

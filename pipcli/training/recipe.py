@@ -67,6 +67,10 @@ class Stage:
             raise ValueError(f"scenes is {self.scenes}: it must be at least 0")
 
 
+_NOT_SHARES = {"smallest_scale", "largest_scale", "recoloured", "places", "margin", "grain"}
+"""What a data table has beside shares."""
+
+
 @dataclass(frozen=True)
 class DataShares:
     """How the crops of a batch come about.
@@ -132,16 +136,8 @@ class DataShares:
             raise ValueError(f"largest_scale is {self.largest_scale}: it must lie in [smallest_scale, 4]")
         for degradation, value in self.recoloured.items():
             _check_share(f"recoloured.{degradation}", value)
-        for share in fields(self):
-            if share.name not in (
-                "smallest_scale",
-                "largest_scale",
-                "recoloured",
-                "places",
-                "margin",
-                "grain",
-            ):
-                _check_share(share.name, getattr(self, share.name))
+        for name in sorted({each.name for each in fields(self)} - _NOT_SHARES):
+            _check_share(name, getattr(self, name))
         _check_at_least("places", self.places, 1)
         _check_at_least("margin", self.margin, 0)
         _check_at_least("grain", self.grain, 0)
