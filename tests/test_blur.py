@@ -13,11 +13,13 @@ from torch import Tensor
 from pipcli.synthesis.blur import (
     BlurRanges,
     average_frames,
+    blur_and_covariance,
     blur_between,
     degrade_blur,
     disk_kernels,
     draw_kernels,
     gaussian_kernels,
+    kernel_covariance,
     path_kernels,
     shake_paths,
 )
@@ -227,3 +229,34 @@ def test_stepped_paths_show_a_few_places() -> None:
         assert 13.0 <= far.item() <= 15.5
     # 7 to 13 places in place of a line without gaps: each of them holds more of the light.
     assert kernels.amax(dim=(1, 2, 3)).mean() > 1.5 * even.amax(dim=(1, 2, 3)).mean()
+
+
+def test_covariance_of_kernels_is_that_of_the_formulas() -> None:
+    bell = gaussian_kernels(torch.tensor([[3.0, 1.5]]), torch.tensor([0.5]), 41)
+    turn = torch.tensor([[0.5]]).cos(), torch.tensor([[0.5]]).sin()
+    # Along the columns the first deviation counts by the cosine, along the rows by the sine.
+    expected = [
+        9 * turn[1] ** 2 + 2.25 * turn[0] ** 2,
+        9 * turn[0] ** 2 + 2.25 * turn[1] ** 2,
+        (9 - 2.25) * turn[0] * turn[1],
+    ]
+    torch.testing.assert_close(kernel_covariance(bell), torch.cat(expected, dim=1), atol=0.01, rtol=0)
+    disk = kernel_covariance(disk_kernels(torch.tensor([6.0]), 21))
+    torch.testing.assert_close(disk, torch.tensor([[9.0, 9.0, 0.0]]), atol=0.3, rtol=0)
+    along = torch.linspace(-8, 8, 257)
+    line = path_kernels(torch.stack([0.6 * along, 0.8 * along], dim=-1)[None] + 1, 25)
+    variance = 16**2 / 12
+    expected = torch.tensor([[0.36 * variance, 0.64 * variance, 0.48 * variance]])
+    torch.testing.assert_close(kernel_covariance(line), expected, atol=0.3, rtol=0)
+
+
+def test_covariance_lies_over_what_is_blurred() -> None:
+    ranges = BlurRanges(varying_chance=1.0, still_chance=1.0)
+    clean = torch.rand((12, 3, 64, 64), generator=seeded(2))
+    blurred, covariance = blur_and_covariance(clean, ranges, seeded(3))
+    assert torch.equal(blurred, degrade_blur(clean, ranges, seeded(3)))
+    far = covariance[:, :2].sum(dim=1)
+    share = far / far.amax(dim=(1, 2), keepdim=True)
+    changed = (blurred - clean).abs().mean(dim=1)
+    assert changed[share < 0.01].mean() < 0.02
+    assert changed[share > 0.9].mean() > 0.1

@@ -546,11 +546,21 @@ def test_shares_hold_on_average(splits):
 
 
 @pytest.mark.parametrize("degradations", [(Degradation.NOISE,), (Degradation.LOWLIGHT, Degradation.NOISE)])
-def test_without_a_wrong_prompt_crops_stay_as_they_are(splits, degradations):
-    stage = Stage(1.0, 32, {Degradation.NOISE: 6})
+def test_without_a_wrong_prompt_clean_crops_come_under_their_own(splits, degradations):
+    stage = Stage(1.0, 32, {Degradation.NOISE: 40})
     shared = maker(splits[0], DataShares(clean=0.5, other_prompt=0.5), degradations).make(stage, 15)
     plain = maker(splits[0], PLAIN, degradations).make(stage, 15)
-    assert same(shared, plain)
+    assert torch.equal(shared.omega, plain.omega)
+    assert torch.equal(shared.targets, plain.targets)
+    clean = (shared.inputs == shared.targets).flatten(1).all(1)
+    assert 10 <= clean.sum() <= 30
+    assert torch.equal(shared.inputs[~clean], plain.inputs[~clean])
+
+
+def test_of_low_light_alone_no_crop_is_clean(splits):
+    alone, stage = (Degradation.LOWLIGHT,), Stage(1.0, 32, {Degradation.LOWLIGHT: 6})
+    shared = maker(splits[0], DataShares(clean=0.5, other_prompt=0.5), alone).make(stage, 15)
+    assert same(shared, maker(splits[0], PLAIN, alone).make(stage, 15))
 
 
 def test_two_degradations_are_noise_on_top_and_both_in_omega(splits):
@@ -585,7 +595,10 @@ def test_the_share_of_mixed_batches(splits):
 
 
 def test_moving_photos_are_their_share_of_the_blurred_crops_that_are_not_real(splits, monkeypatch):
-    monkeypatch.setattr(data, "degrade_motion", lambda clean, ranges, generator: torch.full_like(clean, 2.0))
+    def moved_far(clean, ranges, generator):
+        return torch.full_like(clean, 2.0), clean
+
+    monkeypatch.setattr(data, "move_and_covariance", moved_far)
     batches = maker(splits[0], replace(PLAIN, real_blur=0.25, moving=0.4))
     moved = {Degradation.BLUR: 0, Degradation.RAIN: 0}
     for seed in range(60):
@@ -619,7 +632,7 @@ def test_stills_are_their_share_of_the_photos_that_are_blurred(splits, monkeypat
 
 def test_what_lies_around_a_crop_moves_into_it(splits, monkeypatch):
     # Each blurred pixel is what was 6 to the left, which a mirrored edge would not be.
-    monkeypatch.setattr(data, "degrade", lambda clean, *_: clean.roll(6, dims=-1))
+    monkeypatch.setattr(data, "blur_and_covariance", lambda clean, *_: (clean.roll(6, dims=-1), clean))
     cut = []
 
     def noted(self, count, size, *_, **others):
@@ -631,6 +644,28 @@ def test_what_lies_around_a_crop_moves_into_it(splits, monkeypatch):
         assert whole.shape[-2:] == (48, 48)
         assert torch.equal(batch.targets, whole[..., 8:40, 8:40])
         assert torch.equal(batch.inputs, whole[..., 8:40, 2:34])
+        assert torch.equal(batch.covariance, whole[..., 8:40, 8:40])
+
+
+def test_how_far_light_has_spread_is_known_of_what_is_blurred_here(splits):
+    stage = Stage(1.0, 32, {Degradation.NOISE: 2, Degradation.BLUR: 8})
+    batch = maker(splits[0], replace(PLAIN, real_blur=0.5, moving=0.5)).make(stage, 18)
+    known = batch.covariance.isfinite()
+    # Of noise nothing is told, nor of real frames; moving cameras and kernels are.
+    assert known.flatten(1).all(1).tolist() == [False] * 6 + [True] * 4
+    assert not known[:6].any()
+    assert torch.all(batch.covariance[6:, :2] >= -1e-3)
+    assert torch.all(batch.covariance[6:, :2].mean(dim=(1, 2, 3)) > 0.1)
+    assert maker(splits[0]).make(Stage(1.0, 32, {Degradation.NOISE: 2}), 18).covariance is None
+
+
+def test_clean_crops_have_spread_no_light(splits):
+    stage = Stage(1.0, 32, {Degradation.BLUR: 12})
+    shares = replace(PLAIN, real_blur=0.0, clean=0.5)
+    batch = maker(splits[0], shares, (Degradation.BLUR,)).make(stage, 19)
+    clean = (batch.inputs == batch.targets).flatten(1).all(1)
+    assert 2 <= clean.sum() <= 10
+    assert torch.equal((batch.covariance == 0).flatten(1).all(1), clean)
 
 
 def test_crops_with_detail_are_chosen(splits):
@@ -667,7 +702,7 @@ def test_grain_lies_on_what_is_blurred_alone(splits):
 def test_kernels_blur_in_linear_light_by_their_share(splits, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        data, "degrade", lambda clean, what, ranges, generator: seen.append(ranges.blur) or clean
+        data, "blur_and_covariance", lambda clean, ranges, generator: seen.append(ranges) or (clean, clean)
     )
     blurred(splits, 1, kernels=0.25, stepped=0.5)
     assert (seen[0].linear_chance, seen[0].stepped_chance) == (0.25, 0.5)

@@ -28,6 +28,7 @@ from pipcli.training import loop, pace, process
 from pipcli.training.checkpoint import load_checkpoint
 from pipcli.training.data import SCENE, BatchMaker
 from pipcli.training.loop import train
+from pipcli.training.losses import spread_loss
 from pipcli.training.pace import Progress, learning_rate_at
 from pipcli.training.recipe import Optimiser, Recipe
 
@@ -123,6 +124,39 @@ def test_scenes_pull_beside_the_crops(photo_folder, tmp_path, monkeypatch, steps
     # What is seen of the scenes decides where the step goes.
     (_, light), (_, heavy) = steps
     assert any(not torch.equal(one, other) for one, other in zip(light, heavy, strict=True))
+
+
+ESTIMATING = {
+    "widths": [8, 8, 8, 12],
+    "blocks": [0, 0, 0, 1],
+    "prompts": [{}, {}, {}],
+    "degradations": ["blur"],
+    "spread": {"widths": [8, 8, 16], "blocks": 1},
+}
+
+
+def test_the_estimate_of_spread_is_learned_as_far_as_it_has_weight(photo_folder, tmp_path, monkeypatch):
+    errors = []
+
+    def noted(estimate, covariance):
+        loss = spread_loss(estimate, covariance)
+        errors.append(loss.detach())
+        return loss
+
+    monkeypatch.setattr(loop, "spread_loss", noted)
+    ends = []
+    for weight in (0.0, 1.0):
+        run = recipe(
+            steps=40,
+            model=ESTIMATING,
+            stages=[{"until": 1.0, "crop": 32, "batch": {"blur": 8}}],
+            data={"real_blur": 0.0},
+            loss={"spread": weight},
+            optimiser={"warmup": 2, "learning_rate": 3e-3},
+        )
+        train(run, photo_folder, tmp_path / str(weight))
+        ends.append(float(torch.stack(errors[-10:]).mean()))
+    assert ends[1] < 0.9 * ends[0]
 
 
 def test_a_few_dozen_steps_restore_something(photo_folder, tmp_path, monkeypatch):
@@ -336,6 +370,7 @@ def _is_mask(index: torch.Tensor | None) -> bool:
         {"real_blur": 0, "moving": 1, "collage": 1, "recoloured": {"haze": 1, "rain": 0.5}},
         {"built": 1},
         {"rooms": 1},
+        {"moving": 0.5, "clean": 0.1, "places": 3, "margin": 4, "grain": 1.5},
     ],
 )
 def test_no_step_waits_for_the_device(photo_folder, tmp_path, monkeypatch, data):

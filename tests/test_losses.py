@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipcli.training.losses import crop_losses, fft_l1, psnr_loss
+from pipcli.models.spread import spread_maps
+from pipcli.training.losses import crop_losses, fft_l1, psnr_loss, spread_loss
 from pipcli.training.recipe import LossWeights, PixelLoss
 
 
@@ -74,3 +75,17 @@ def test_psnr_loss_hears_a_small_error_as_well_as_a_large_one():
     assert crop_losses(near, 0 * near, weights).item() == pytest.approx(0.1 * math.log10(2e-4), rel=1e-4)
     assert pull(0.02) == pytest.approx(pull(0.2), rel=0.05)
     assert 0 < pull(1e-4) < 0.01 * pull(0.2)
+
+
+def test_spread_is_asked_where_it_is_known():
+    covariance = torch.full((3, 3, 16, 24), 8.0)
+    covariance[1] = math.nan
+    true = spread_maps(covariance[:1, :, :2, :3])
+    estimate = true.repeat(3, 1, 1, 1) + torch.tensor([0.5, 9.0, 0.25])[:, None, None, None]
+    estimate.requires_grad_()
+    loss = spread_loss(estimate, covariance)
+    assert loss.item() == pytest.approx(0.375, rel=1e-5)
+    loss.backward()
+    assert estimate.grad is not None
+    assert torch.all(estimate.grad[1] == 0)
+    assert spread_loss(estimate, covariance[1:2].repeat(3, 1, 1, 1)).item() == 0

@@ -11,7 +11,14 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from pipcli.synthesis.motion import MotionRanges, degrade_motion, draw_counts, views
+from pipcli.synthesis.motion import (
+    CameraPath,
+    MotionRanges,
+    degrade_motion,
+    draw_counts,
+    move_and_covariance,
+    views,
+)
 
 STILL = MotionRanges(shift=(0.1, 0.1), turn=0.0, zoom=0.0, apart_chance=0.0)
 
@@ -29,7 +36,7 @@ def photo(batch: int = 2, height: int = 40, width: int = 56) -> Tensor:
 def test_a_view_that_did_not_move_is_the_image():
     x = photo()
     zeros = torch.zeros(2, 3)
-    seen = views(x, torch.zeros(2, 3, 2), zeros, zeros + 1)
+    seen = views(x, CameraPath(torch.zeros(2, 3, 2), zeros, zeros + 1))
     assert seen.shape == (2, 3, 3, 40, 56)
     for view in seen.unbind(1):
         torch.testing.assert_close(view, x, atol=1e-5, rtol=0)
@@ -38,7 +45,7 @@ def test_a_view_that_did_not_move_is_the_image():
 def test_whole_shifts_move_pixels_down_and_right():
     x = photo()
     shifts = torch.tensor([[[3.0, 0.0], [0.0, 5.0]], [[-2.0, 4.0], [0.0, 0.0]]])
-    seen = views(x, shifts, torch.zeros(2, 2), torch.ones(2, 2))
+    seen = views(x, CameraPath(shifts, torch.zeros(2, 2), torch.ones(2, 2)))
     torch.testing.assert_close(seen[0, 0, :, :37], x[0, :, 3:], atol=1e-4, rtol=0)
     torch.testing.assert_close(seen[0, 1, ..., :51], x[0, ..., 5:], atol=1e-4, rtol=0)
     torch.testing.assert_close(seen[1, 0, :, 2:, :52], x[1, :, :38, 4:], atol=1e-4, rtol=0)
@@ -47,7 +54,8 @@ def test_whole_shifts_move_pixels_down_and_right():
 def test_turns_and_zooms_against_scipy():
     x = photo(1)
     turn, scale = 0.1, 1.07
-    (seen,) = views(x, torch.zeros(1, 1, 2), torch.tensor([[turn]]), torch.tensor([[scale]]))[0]
+    path = CameraPath(torch.zeros(1, 1, 2), torch.tensor([[turn]]), torch.tensor([[scale]]))
+    (seen,) = views(x, path)[0]
     matrix = scale * np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
     middle = np.array([19.5, 27.5])
     for plane, found in zip(x[0].numpy(), seen.numpy(), strict=True):
@@ -124,3 +132,37 @@ def test_the_same_seed_gives_the_same_and_stays_in_range():
 def test_ranges_are_checked(changes, words):
     with pytest.raises(ValueError, match=words):
         MotionRanges(**changes)
+
+
+def test_covariance_of_a_path_is_that_of_the_places_it_shows():
+    frames = torch.arange(7.0) - 3
+    shifts = torch.stack([2 * frames, -frames], dim=-1)[None]
+    path = CameraPath(shifts, torch.zeros(1, 7), torch.ones(1, 7))
+    found = path.covariance(torch.tensor([7]), 5, 6)
+    assert found.shape == (1, 3, 5, 6)
+    expected = torch.tensor([16.0, 4.0, -8.0])[None, :, None, None].expand_as(found)
+    torch.testing.assert_close(found, expected)
+    # Of the first three frames only.
+    few = path.covariance(torch.tensor([3]), 5, 6)
+    torch.testing.assert_close(few[:, 0], torch.full((1, 5, 6), 4 * 2 / 3))
+
+
+def test_a_turning_camera_moves_the_corners_across_and_the_middle_not():
+    turns = torch.linspace(-0.05, 0.05, 5)[None]
+    path = CameraPath(torch.zeros(1, 5, 2), turns, torch.ones(1, 5))
+    (found,) = path.covariance(torch.tensor([5]), 41, 61)
+    assert found[:, 20, 30].abs().max() < 1e-4
+    # Right of the middle all goes up and down.
+    assert found[0, 20, 60] > 1
+    assert found[1, 20, 60] < 0.01
+
+
+def test_a_part_that_stands_still_has_spread_no_light():
+    x = photo(16)
+    ranges = replace(STILL, shift=(16.0, 16.0), apart_chance=1.0, still_chance=1.0)
+    blurred, covariance = move_and_covariance(x, ranges, seeded())
+    assert torch.equal(blurred, degrade_motion(x, ranges, seeded()))
+    far = covariance[:, :2].sum(dim=1)
+    still = far < 0.01 * far.amax(dim=(1, 2), keepdim=True)
+    assert 0.05 < still.float().mean() < 0.8
+    assert (blurred - x).abs().amax(dim=1)[still].max() < 0.05

@@ -10,7 +10,9 @@ from backbones import MIX, UNET, image, randomised
 
 from pipcli.configuration import from_mapping, to_mapping
 from pipcli.degradations import Degradation
-from pipcli.models.unet import ResidualBlock, UNet, UNetConfig
+from pipcli.models.layers import ResidualBlock
+from pipcli.models.spread import SpreadConfig
+from pipcli.models.unet import UNet, UNetConfig
 
 SCENE = UNetConfig(widths=(8, 8), blocks=(1, 1), prompts=(None,), degradations=(Degradation.HAZE,))
 MOTION = replace(SCENE, widths=(8, 12), degradations=(Degradation.BLUR,))
@@ -87,10 +89,38 @@ def test_specialists_are_carried_and_change_nothing():
         assert network.training is False
 
 
+def test_an_estimate_of_spread_is_told_and_given():
+    config = UNetConfig((8, 8, 8, 12), (1, 1, 1, 1), (None,) * 3, (Degradation.BLUR,), spread=SpreadConfig())
+    x, omega = image(21, 30), torch.ones(2, 1)
+    model = UNet(config)
+    with torch.no_grad():
+        plain = UNet(replace(config, spread=None))
+        plain.load_state_dict(
+            {name: value for name, value in model.state_dict().items() if "spread" not in name}
+        )
+        assert torch.equal(model(x, omega), plain(x, omega))
+        model = randomised(UNet, config)
+        y, estimate = model.restore_and_estimate(x, omega)
+        assert torch.equal(y, model(x, omega))
+        assert estimate.shape == (len(x), 3, 3, 4)
+        model.tell_spread[0].weight.zero_()
+        assert not torch.equal(y, model(x, omega))
+        assert plain.restore_and_estimate(x, omega)[1] is None
+
+
+def test_an_estimate_of_spread_is_told_beside_planes():
+    config = UNetConfig((8, 8, 8, 12), (1, 1, 1, 1), (None,) * 3, spread=SpreadConfig(), planes=True)
+    model = randomised(UNet, config)
+    with torch.no_grad():
+        y, _ = model.restore_and_estimate(image(16, 16), MIX)
+        assert torch.equal(y, model(image(16, 16), MIX))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"widths": (16,)}, "widths"),
+        ({"spread": SpreadConfig()}, "spread needs a network of at least 4 widths"),
         ({"blocks": (1, 1)}, "blocks"),
         ({"blocks": (1, -1, 1)}, "blocks"),
         ({"prompts": (None,)}, "prompts"),

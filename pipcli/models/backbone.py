@@ -84,8 +84,20 @@ class RestorationModel(nn.Module):
         height, width = x.shape[-2:]
         x = pad_to_stride(x, self.stride)
         skips, coarse = self.encode(self.shown(x, omega))
-        skips = [prompt(skip, omega) for skip, prompt in zip(skips, self.prompts, strict=True)]
-        return (x + self.decode(skips, coarse))[..., :height, :width]
+        return self.finish(x, omega, skips, coarse)[..., :height, :width]
+
+    def finish(self, x: Tensor, omega: Tensor, skips: Sequence[Tensor], coarse: Tensor) -> Tensor:
+        """Restore a padded input from what :meth:`encode` made of it."""
+        prompted = [prompt(skip, omega) for skip, prompt in zip(skips, self.prompts, strict=True)]
+        return x + self.decode(prompted, coarse)
+
+    def restore_and_estimate(self, x: Tensor, omega: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the model makes of x, and what it estimates on the way, of which training knows the truth.
+
+        The latter are maps of how far light has spread (:func:`pipcli.models.spread.spread_maps`), B×3×h×w;
+        None for a model that estimates nothing.
+        """
+        return self(x, omega), None
 
     def restore_tile(self, x: Tensor, prompts: ImagePrompts, top: int, left: int) -> Tensor:
         """Restore a tile, 1×3×h×w at a multiple of ``stride`` in the image, with the image's prompts."""

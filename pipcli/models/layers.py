@@ -1,4 +1,4 @@
-"""Layers that several models share: channel normalisation, the gated feed-forward, padding to a stride."""
+"""Layers that several models share: channel normalisation, feed-forward and residual blocks, padding."""
 
 from __future__ import annotations
 
@@ -74,6 +74,21 @@ def project_part(
     wide, deep = mix.weight.chunk(parts)[index], spread.weight.chunk(parts)[index]
     mixed = F.conv2d(x, wide)
     return convolve(mixed, deep, padding=1, groups=deep.shape[0], activation=activation, times=times)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(ReLU(conv(x))); starts as the identity, so that a trained network can be deepened."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = convolve(x, self.first.weight, padding=1, activation="relu")
+        return convolve(hidden, self.second.weight, padding=1, plus=x)
 
 
 def pad_to_stride(x: Tensor, stride: int) -> Tensor:

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.models.backbone import SPECIALISTS, RestorationModel
-from pipcli.models.fused import convolve
+from pipcli.models.layers import ResidualBlock, pad_to_stride
 from pipcli.models.pip import PromptConfig, mix_of, skip_connections
+from pipcli.models.spread import MAPS, STRIDE, SpreadConfig, SpreadEstimator
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class UNetConfig:
         degradations: what ω's entries stand for.
         planes: show the encoder the mix in ω as constant planes beside the image, as DRUNet is shown the
             noise level; else it is PIP alone that knows ω.
+        spread: of a network that estimates how far light has spread, which is told to the encoder at half
+            resolution and below; the deepest of these must be an eighth at least.
         scene: of a second network, bare and for haze alone, which is asked about thumbnails of whole scenes.
         motion: of another one, bare and for blur alone, whose answer and this one's are averaged.
     """
@@ -40,6 +43,7 @@ class UNetConfig:
     prompts: tuple[PromptConfig | None, ...] = (None, PromptConfig(96, 32), PromptConfig(128, 16))
     degradations: tuple[Degradation, ...] = tuple(Degradation)
     planes: bool = False
+    spread: SpreadConfig | None = None
     scene: UNetConfig | None = None
     motion: UNetConfig | None = None
 
@@ -52,6 +56,8 @@ class UNetConfig:
             raise ValueError(f"prompts has {len(self.prompts)} entries: it needs {len(self.widths) - 1}")
         if not self.degradations:
             raise ValueError("degradations is empty: a model needs at least one")
+        if self.spread and 2 ** (len(self.widths) - 1) % STRIDE:
+            raise ValueError(f"spread needs a network of at least 4 widths: there are {len(self.widths)}")
         for name, degradation in SPECIALISTS.items():
             specialist: UNetConfig | None = getattr(self, name)
             if specialist is None:
@@ -67,21 +73,6 @@ class UNetConfig:
     def specialists(self) -> dict[str, UNetConfig]:
         """The networks that the model has beside itself, by name."""
         return {name: config for name in SPECIALISTS if (config := getattr(self, name)) is not None}
-
-
-class ResidualBlock(nn.Module):
-    """x + conv(ReLU(conv(x))); starts as the identity, so that a trained network can be deepened."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = convolve(x, self.first.weight, padding=1, activation="relu")
-        return convolve(hidden, self.second.weight, padding=1, plus=x)
 
 
 class UNet(RestorationModel):
@@ -121,6 +112,13 @@ class UNet(RestorationModel):
         if config.planes:
             # Without effect at first, so that a network trained without planes can be given them.
             nn.init.zeros_(self.tell.weight)
+        if config.spread:
+            self.spread = SpreadEstimator(config.spread)
+            self.tell_spread = nn.ModuleList(
+                nn.Conv2d(MAPS, width, 3, padding=1, bias=False) for width in widths[1:]
+            )
+            for layer in self.tell_spread:
+                nn.init.zeros_(layer.get_parameter("weight"))
         # Small, so that training starts from y = x.
         nn.init.normal_(self.tail.weight, std=0.1 / (9 * widths[0]) ** 0.5)
         for name, specialist in config.specialists.items():
@@ -132,17 +130,32 @@ class UNet(RestorationModel):
         planes = mix_of(omega).to(x.dtype)[..., None, None].expand(-1, -1, *x.shape[-2:])
         return torch.cat([x, planes], dim=1)
 
+    def restore_and_estimate(self, x: Tensor, omega: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.config.spread is None:
+            return super().restore_and_estimate(x, omega)
+        height, width = x.shape[-2:]
+        x = pad_to_stride(x, self.stride)
+        spread = self.spread(x)
+        y = self.finish(x, omega, *self._encode(self.shown(x, omega), spread))
+        return y[..., :height, :width], spread
+
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """The skips' features Z, full resolution first, and what goes into the bottleneck."""
+        return self._encode(x, self.spread(x[:, :3]) if self.config.spread else None)
+
+    def _encode(self, x: Tensor, spread: Tensor | None) -> tuple[list[Tensor], Tensor]:
         weight = self.head.weight
         if self.told:
             weight = torch.cat([weight[:, :3], self.tell.weight, weight[:, 3:]], dim=1)
         feature = F.conv2d(torch.cat([x, torch.ones_like(x[:, :1])], dim=1), weight, padding=1)
         skips: list[Tensor] = []
-        for blocks, down in zip(self.encoder, self.down, strict=False):
+        for level, (blocks, down) in enumerate(zip(self.encoder, self.down, strict=False)):
             feature = blocks(feature)
             skips.append(feature)
             feature = down(feature)
+            if spread is not None:
+                maps = F.interpolate(spread, size=feature.shape[-2:], mode="bilinear")
+                feature = feature + self.tell_spread[level](maps)
         return skips, feature
 
     def decode(self, skips: Sequence[Tensor], coarse: Tensor) -> Tensor:

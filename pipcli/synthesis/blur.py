@@ -149,6 +149,30 @@ def shake_paths(batch: int, length: Tensor, generator: torch.Generator) -> Tenso
     return path / reach * (length[:, None, None] / 2)
 
 
+def kernel_covariance(kernels: Tensor) -> Tensor:
+    """How far kernels spread light: second moments about the mean.
+
+    Args:
+        kernels: B×1×K×K, each summing to 1.
+
+    Returns:
+        B×3 in px²: of rows, of columns, and of both.
+    """
+    size = kernels.shape[-1]
+    reach = torch.arange(size, device=kernels.device, dtype=kernels.dtype) - size // 2
+    rows, columns = kernels.sum(dim=3)[:, 0], kernels.sum(dim=2)[:, 0]
+    row, column = rows @ reach, columns @ reach
+    both = torch.einsum("bij,i,j->b", kernels[:, 0], reach, reach)
+    return torch.stack(
+        [
+            rows @ reach.square() - row.square(),
+            columns @ reach.square() - column.square(),
+            both - row * column,
+        ],
+        dim=1,
+    )
+
+
 def draw_kernels(batch: int, ranges: BlurRanges, generator: torch.Generator) -> Tensor:
     """Blur kernels B×1×K×K (K = ranges.kernel_size), one kind drawn for each; each sums to 1."""
     size = ranges.kernel_size
@@ -217,6 +241,13 @@ def blur_between(
 
 
 def degrade_blur(clean: Tensor, ranges: BlurRanges, generator: torch.Generator) -> Tensor:
+    """The blurred image of :func:`blur_and_covariance`."""
+    return blur_and_covariance(clean, ranges, generator)[0]
+
+
+def blur_and_covariance(
+    clean: Tensor, ranges: BlurRanges, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Blur each image with kernels of its own, in some images different from place to place.
 
     Args:
@@ -225,7 +256,8 @@ def degrade_blur(clean: Tensor, ranges: BlurRanges, generator: torch.Generator) 
         generator: source of the randomness, on clean's device.
 
     Returns:
-        B×3×H×W in [0, 1].
+        The blurred images, B×3×H×W in [0, 1], and the covariance of the kernel at each pixel, B×3×H×W in px²
+        (:func:`kernel_covariance`).
     """
     batch, _, height, width = clean.shape
     one = (batch, 1, 1, 1)
@@ -235,10 +267,11 @@ def degrade_blur(clean: Tensor, ranges: BlurRanges, generator: torch.Generator) 
     point[..., ranges.kernel_size // 2, ranges.kernel_size // 2] = 1
     second = torch.where(coin(one, ranges.still_chance, generator), point, second)
     mask = part_mask(batch, height, width, (2.0, 8.0), ranges.varying_chance, generator)
-    if ranges.linear_chance == 1:
-        return blur_between(clean, first, second, mask)
-    linear = coin(one, ranges.linear_chance, generator)
-    return blur_between(clean, first, second, mask, torch.where(linear, GAMMA, 1.0))
+    exponent: Tensor | float = GAMMA
+    if ranges.linear_chance < 1:
+        exponent = torch.where(coin(one, ranges.linear_chance, generator), GAMMA, 1.0)
+    far, other = (kernel_covariance(kernels)[..., None, None] for kernels in (first, second))
+    return blur_between(clean, first, second, mask, exponent), torch.lerp(far, other, mask)
 
 
 def average_frames(frames: Tensor, counts: Tensor, linear: Tensor) -> Tensor:

@@ -71,26 +71,68 @@ def draw_counts(number: int, frames: tuple[int, int], generator: torch.Generator
     return 1 + 2 * halves
 
 
-def views(image: Tensor, shifts: Tensor, turns: Tensor, scales: Tensor) -> Tensor:
-    """An image as a camera sees it that was moved, turned about its middle, and zoomed.
+@dataclass(frozen=True)
+class CameraPath:
+    """Where a camera is in each frame, as against the sharp one.
 
-    Args:
-        image: B×3×H×W.
+    Attributes:
         shifts: B×N×2, down and right, in pixels.
-        turns: B×N, in radians.
-        scales: B×N, 1 for none.
+        turns: B×N, about the image's middle, in radians.
+        scales: B×N, 1 for no zoom.
+    """
+
+    shifts: Tensor
+    turns: Tensor
+    scales: Tensor
+
+    def places(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """What each pixel shows, rows and columns from the image's middle, B×N×H×W each."""
+        y, x = (
+            _from_the_middle(height, self.turns.device)[:, None],
+            _from_the_middle(width, self.turns.device),
+        )
+        cosine = (self.scales * self.turns.cos())[..., None, None]
+        sine = (self.scales * self.turns.sin())[..., None, None]
+        down = cosine * y + sine * x + self.shifts[..., :1, None]
+        right = cosine * x - sine * y + self.shifts[..., 1:, None]
+        return down, right
+
+    def covariance(self, counts: Tensor, height: int, width: int) -> Tensor:
+        """How far each pixel moved over the first ``counts``, B, of the frames: B×3×H×W in px².
+
+        Second moments about the mean of the places it shows: rows, columns, and both.
+        """
+        order = torch.arange(self.turns.shape[1], device=counts.device)
+        weights = (order < counts[:, None]) / counts[:, None]
+
+        def mean(values: Tensor) -> Tensor:
+            return torch.einsum("bn,bnhw->bhw", weights, values)
+
+        down, right = self.places(height, width)
+        rows, columns = mean(down), mean(right)
+        return torch.stack(
+            [
+                mean(down.square()) - rows.square(),
+                mean(right.square()) - columns.square(),
+                mean(down * right) - rows * columns,
+            ],
+            dim=1,
+        )
+
+
+def _from_the_middle(side: int, device: torch.device) -> Tensor:
+    return torch.arange(side, device=device) - (side - 1) / 2
+
+
+def views(image: Tensor, path: CameraPath) -> Tensor:
+    """An image, B×3×H×W, as a camera sees it that was moved, turned about its middle, and zoomed.
 
     Returns:
         B×N×3×H×W, by bicubic interpolation; mirrored beyond the edges.
     """
     batch, channels, height, width = image.shape
-    number = turns.shape[1]
-    rows = torch.arange(height, device=image.device) - (height - 1) / 2
-    columns = torch.arange(width, device=image.device) - (width - 1) / 2
-    cosine, sine = (scales * turns.cos())[..., None, None], (scales * turns.sin())[..., None, None]
-    y, x = rows[:, None], columns[None, :]
-    down = cosine * y + sine * x + shifts[..., :1, None]
-    right = cosine * x - sine * y + shifts[..., 1:, None]
+    number = path.turns.shape[1]
+    down, right = path.places(height, width)
     # Places by which grid_sample goes: from -1 to 1, over the outer edges of the outer pixels.
     grid = torch.stack([2 * right / width, 2 * down / height], dim=-1).flatten(0, 1)
     seen = F.grid_sample(
@@ -100,6 +142,13 @@ def views(image: Tensor, shifts: Tensor, turns: Tensor, scales: Tensor) -> Tenso
 
 
 def degrade_motion(clean: Tensor, ranges: MotionRanges, generator: torch.Generator) -> Tensor:
+    """The blurred image of :func:`move_and_covariance`."""
+    return move_and_covariance(clean, ranges, generator)[0]
+
+
+def move_and_covariance(
+    clean: Tensor, ranges: MotionRanges, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Blur each image by a movement of its own; the clean one is the middle frame.
 
     Args:
@@ -108,23 +157,27 @@ def degrade_motion(clean: Tensor, ranges: MotionRanges, generator: torch.Generat
         generator: source of the randomness, on clean's device.
 
     Returns:
-        B×3×H×W in [0, 1].
+        The blurred images, B×3×H×W in [0, 1], and how far each pixel moved, B×3×H×W in px²
+        (:meth:`CameraPath.covariance`).
     """
     batch, _, height, width = clean.shape
     counts = draw_counts(batch, ranges.frames, generator)
     linear = coin((batch,), ranges.linear_chance, generator)
-    first, second = (
-        average_frames(_on_the_way(clean, counts, ranges, generator), counts, linear) for _ in range(2)
-    )
-    second = torch.where(coin((batch, 1, 1, 1), ranges.still_chance, generator), clean, second)
+    paths = [_draw_path(counts, ranges, generator) for _ in range(2)]
+    first, second = (average_frames(views(clean, path).clamp(0, 1), counts, linear) for path in paths)
+    still = coin((batch, 1, 1, 1), ranges.still_chance, generator)
     mask = part_mask(batch, height, width, (2.0, 12.0), ranges.apart_chance, generator)
-    return torch.lerp(first, second, mask)
+    far, other = (path.covariance(counts, height, width) for path in paths)
+    return (
+        torch.lerp(first, torch.where(still, clean, second), mask),
+        torch.lerp(far, torch.where(still, 0, other), mask),
+    )
 
 
-def _on_the_way(clean: Tensor, counts: Tensor, ranges: MotionRanges, generator: torch.Generator) -> Tensor:
-    """What the camera sees in each frame, B×N×3×H×W in [0, 1]; beyond the image's count they mean nothing."""
-    batch, most = len(clean), ranges.frames[1]
-    order = torch.arange(most, device=clean.device)
+def _draw_path(counts: Tensor, ranges: MotionRanges, generator: torch.Generator) -> CameraPath:
+    """A movement for each image; beyond an image's count of frames it means nothing."""
+    batch, most = len(counts), ranges.frames[1]
+    order = torch.arange(most, device=counts.device)
     # From the middle frame, which is sharp and where it was, and 1 from the first to the last.
     time = (order - counts[:, None] // 2) / (counts[:, None] - 1)
     angle = uniform((batch, 1), (0.0, 2 * math.pi), generator)
@@ -135,4 +188,4 @@ def _on_the_way(clean: Tensor, counts: Tensor, ranges: MotionRanges, generator: 
     shifts = length * (time[..., None] * ahead + bend * time[..., None].square() * aside)
     turn = math.radians(ranges.turn) / 2 * normal((batch, 1), generator).clamp(-2, 2)
     zoom = ranges.zoom / 2 * normal((batch, 1), generator).clamp(-2, 2)
-    return views(clean, shifts, turn * time, 1 + zoom * time).clamp(0, 1)
+    return CameraPath(shifts, turn * time, 1 + zoom * time)

@@ -25,10 +25,11 @@ from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
-from pipcli.synthesis import SynthesisRanges, average_frames, degrade, degrade_motion, dmix
+from pipcli.synthesis import SynthesisRanges, average_frames, degrade, dmix
+from pipcli.synthesis.blur import blur_and_covariance
 from pipcli.synthesis.draws import Interval, coin, normal, uniform
 from pipcli.synthesis.haze import degrade_collage, degrade_scene
-from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES, draw_counts
+from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES, draw_counts, move_and_covariance
 from pipcli.synthesis.scenes import averaged, draw_scenes
 from pipcli.training.augmentation import recolour
 from pipcli.training.bank import Crops, PixelBank
@@ -169,11 +170,25 @@ def _check_same_size(path: Path, image: np.ndarray, other_path: Path, other: np.
 
 @dataclass(frozen=True)
 class Batch:
-    """Degraded inputs and clean targets, B×3×H×W, and ω, B×T."""
+    """Degraded inputs and clean targets, B×3×H×W, and ω, B×T.
+
+    ``covariance`` is how far light has spread at each pixel, B×3×H×W in px² (:mod:`pipcli.synthesis.blur`);
+    NaN for crops of which that is not known, and None where it was not asked for.
+    """
 
     inputs: Tensor
     targets: Tensor
     omega: Tensor
+    covariance: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Crops:
+    """Some degraded crops of a batch, clean ones, and their covariance if it is known; all B×3×H×W."""
+
+    degraded: Tensor
+    clean: Tensor
+    covariance: Tensor | None = None
 
 
 class BatchMaker:
@@ -212,24 +227,27 @@ class BatchMaker:
         device = photographs.photos.starts.device
         self.generator = torch.Generator(device)
         self.one_hot = torch.eye(len(self.degradations), device=device)
-        # Row: what a crop has; column: a prompt that is wrong for it. Enhancement is never one: it has no
-        # neutral answer for an image that is not dark.
-        self.wrong = 1 - self.one_hot
-        if Degradation.LOWLIGHT in self.degradations:
-            self.wrong[:, self.degradations.index(Degradation.LOWLIGHT)] = 0
+        # Enhancement has no neutral answer for an image that is not dark.
+        neutral = [degradation is not Degradation.LOWLIGHT for degradation in self.degradations]
+        self.neutral = torch.tensor(neutral, device=device)
+        # Row: what a crop has; column: a prompt that is wrong for it.
+        self.wrong = (1 - self.one_hot) * self.neutral
 
     def make(self, stage: Stage, seed: int) -> Batch:
         """One batch with the stage's count of crops of each degradation; ``seed`` decides on all of it."""
         generator, host = self.generator.manual_seed(seed), random.Random(seed)
-        inputs, targets, labels = [], [], []
+        parts: list[_Crops] = []
+        labels = []
         for degradation, count in stage.batch.items():
-            for degraded, clean in self._crops(degradation, count, stage.crop, host, generator):
-                inputs.append(degraded)
-                targets.append(clean)
+            for part in self._crops(degradation, count, stage.crop, host, generator):
+                parts.append(part)
                 number = self.degradations.index(degradation)
-                labels.append(torch.full((len(clean),), number, device=clean.device))
+                labels.append(torch.full((len(part.clean),), number, device=part.clean.device))
         label = torch.cat(labels)
-        batch = Batch(torch.cat(inputs), torch.cat(targets), self.one_hot[label])
+        inputs, targets = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("degraded", "clean")
+        )
+        batch = Batch(inputs, targets, self.one_hot[label], _covariance(parts))
         batch = self._bystanders(batch, label, generator)
         if host.random() < self.shares.dmix:
             batch = Batch(*dmix(batch.inputs, batch.targets, batch.omega, generator))
@@ -241,8 +259,8 @@ class BatchMaker:
         The share of clean ones is that of crops.
         """
         generator, host = self.generator.manual_seed(seed), random.Random(seed)
-        crops = self._shrunk._crops(Degradation.HAZE, count, SCENE, host, generator)
-        hazy, clean = map(torch.cat, zip(*crops, strict=True))
+        crops = list(self._shrunk._crops(Degradation.HAZE, count, SCENE, host, generator))
+        hazy, clean = (torch.cat([getattr(part, name) for part in crops]) for name in ("degraded", "clean"))
         if self.shares.clean:
             hazy = torch.where(coin((count, 1, 1, 1), self.shares.clean, generator), clean, hazy)
         omega = self.one_hot[self.degradations.index(Degradation.HAZE)].expand(count, -1)
@@ -264,30 +282,31 @@ class BatchMaker:
         size: int,
         host: random.Random,
         generator: torch.Generator,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Degraded and clean crops of one degradation: real ones first, synthetic ones after them."""
+    ) -> Iterator[_Crops]:
+        """Crops of one degradation: real ones first, synthetic ones after them."""
         real = built = 0
         recoloured = self.shares.recoloured.get(degradation, 0.0)
         if degradation is Degradation.LOWLIGHT and len(self.photographs.low):
             real = _share_of(count, self.shares.real_lowlight, host)
             if real:
-                yield self.low_light_pairs(real, size, generator)
+                yield _Crops(*self.low_light_pairs(real, size, generator))
         elif degradation is Degradation.NOISE and self.shares.ct and len(self.photographs.slices):
             real = _share_of(count, self.shares.ct, host)
             if real:
                 scale = host.uniform(SMALLEST_SCALE, LARGEST_SCALE)
-                yield noisy_slices(self.photographs.slices, real, size, scale, self.ranges.ct, generator)
+                slices = self.photographs.slices
+                yield _Crops(*noisy_slices(slices, real, size, scale, self.ranges.ct, generator))
         elif degradation is Degradation.BLUR:
             if len(self.photographs.first_frames):
                 real = _share_of(count, self.shares.real_blur, host)
             if real:
-                yield self.blurred_frames(real, size, generator)
-            yield from self.blurred(count - real, size, host, generator)
+                yield _Crops(*self.blurred_frames(real, size, generator))
+            yield from self._blurred(count - real, size, host, generator)
             return
         elif degradation is Degradation.HAZE and self.shares.built:
             built = _share_of(count, self.shares.built, host)
             if built:
-                yield self.built_rooms(built, size, generator)
+                yield _Crops(*self.built_rooms(built, size, generator))
         rooms = 0
         if degradation is Degradation.HAZE and len(self.photographs.high):
             rooms = _share_of(count - built, self.shares.rooms, host)
@@ -314,9 +333,9 @@ class BatchMaker:
                 )
                 if pasted:
                     front, back, clean = torch.split(clean, [pasted, pasted, some - pasted])
-                    yield degrade_collage(front, back, self.ranges.haze, generator)
+                    yield _Crops(*degrade_collage(front, back, self.ranges.haze, generator))
                 if len(clean):
-                    yield degrade(clean, degradation, self.ranges, generator), clean
+                    yield _Crops(degrade(clean, degradation, self.ranges, generator), clean)
 
     def clean_crops(
         self,
@@ -370,10 +389,10 @@ class BatchMaker:
         crops = low.draw(count, size, generator)
         return low.read(crops, size), high.read(crops, size)
 
-    def blurred(
+    def _blurred(
         self, count: int, size: int, host: random.Random, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Synthetically blurred and clean crops: of moving cameras, of single frames, and of photos."""
+    ) -> Iterator[_Crops]:
+        """Synthetically blurred crops: of moving cameras, of single frames, and of photos."""
         shares, margin = self.shares, self.shares.margin
         kept = slice(margin, margin + size)
         photos, frames = self.photographs.photos, self.photographs.frames
@@ -395,14 +414,14 @@ class BatchMaker:
                 places=shares.places,
             )
             if moving:
-                blurred = degrade_motion(clean, self.ranges.motion, generator)
+                made = move_and_covariance(clean, self.ranges.motion, generator)
             else:
-                blurred = degrade(clean, Degradation.BLUR, self.ranges, generator)
-            blurred, clean = blurred[..., kept, kept], clean[..., kept, kept]
+                made = blur_and_covariance(clean, self.ranges.blur, generator)
+            blurred, covariance, clean = (each[..., kept, kept] for each in (*made, clean))
             if shares.grain:
                 sigma = uniform((some, 1, 1, 1), (0.0, shares.grain / 255), generator)
                 blurred = (blurred + sigma * normal(tuple(blurred.shape), generator)).clamp_(0, 1)
-            yield blurred, clean
+            yield _Crops(blurred, clean, covariance)
 
     def blurred_frames(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Averages of 7 to 13 consecutive frames, some in linear light; the target is the middle one."""
@@ -441,8 +460,13 @@ class BatchMaker:
         fate = torch.rand((len(label), 1, 1, 1), generator=generator, device=device)
         wrong = self.wrong[label]
         other = (torch.rand(wrong.shape, generator=generator, device=device) + wrong).argmax(1)
-        prompted = (fate < shares.clean + shares.other_prompt) & wrong.any(1)[:, None, None, None]
-        inputs = torch.where(prompted & (fate < shares.clean), batch.targets, batch.inputs)
+        # Where no prompt is wrong, as of a model for one degradation, clean crops come under their own.
+        some_wrong = wrong.any(1)
+        other = torch.where(some_wrong, other, label)
+        clean = (fate < shares.clean) & (some_wrong | self.neutral[label])[:, None, None, None]
+        misled = (fate < shares.clean + shares.other_prompt) & some_wrong[:, None, None, None]
+        prompted = clean | misled
+        inputs = torch.where(clean, batch.targets, batch.inputs)
         targets = torch.where(prompted, inputs, batch.targets)
         omega = torch.where(prompted[..., 0, 0], self.one_hot[other], batch.omega)
         if shares.two:
@@ -452,7 +476,20 @@ class BatchMaker:
             noisy = degrade(inputs.clamp(0, 1), Degradation.NOISE, self.ranges, generator)
             inputs = torch.where(twice, noisy, inputs)
             omega = torch.where(twice[..., 0, 0], (omega + noise) / 2, omega)
-        return Batch(inputs, targets, omega)
+        covariance = None if batch.covariance is None else torch.where(clean, 0, batch.covariance)
+        return Batch(inputs, targets, omega, covariance)
+
+
+def _covariance(parts: Sequence[_Crops]) -> Tensor | None:
+    """That of a batch's crops, B×3×H×W, NaN where it is unknown; None where that is all of them."""
+    if all(part.covariance is None for part in parts):
+        return None
+    return torch.cat(
+        [
+            torch.full_like(part.clean, math.nan) if part.covariance is None else part.covariance
+            for part in parts
+        ]
+    )
 
 
 def _most_detailed(bank: PixelBank, crops: Crops, size: int, places: int) -> Crops:

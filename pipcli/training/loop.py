@@ -29,7 +29,7 @@ from pipcli.training.checkpoint import (
     save_checkpoint,
 )
 from pipcli.training.data import BatchMaker, load_photographs
-from pipcli.training.losses import crop_losses
+from pipcli.training.losses import crop_losses, spread_loss
 from pipcli.training.optimiser import make_optimisers, moments_of, set_rate
 from pipcli.training.pace import Pace, Progress, check_length, learning_rate_at, seed_of
 from pipcli.training.process import agreed, collected_signals, device_name, place_process
@@ -108,7 +108,9 @@ def train(
     best: float = -math.inf if before["best"] is None else before["best"]
     make_folder(out)
 
-    trained: Callable[[Tensor, Tensor], Tensor] = DistributedDataParallel(model) if world > 1 else model
+    trained: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]] = _Trained(model)
+    if world > 1:
+        trained = DistributedDataParallel(trained)
     if recipe.compile:
         trained = torch.compile(trained)
     pace = Pace(
@@ -159,14 +161,17 @@ def train(
             if stage.scenes:
                 parts.append((batches.make_scenes(stage.scenes, seed), recipe.loss.scenes))
             pace.rate = set_rate(optimisers, learning_rate_at(recipe.optimiser, pace.step, done))
-            losses = []
+            losses: list[Tensor] = []
+            others: list[Tensor] = []
             for batch, weight in parts:
                 inputs = batch.inputs.to(memory_format=torch.channels_last)
                 with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-                    output = trained(inputs, batch.omega)
+                    output, spread = trained(inputs, batch.omega)
                 weights = weight * (batch.omega @ task_weights)
                 losses.append(crop_losses(output.float(), batch.targets, recipe.loss) * weights)
-            loss = torch.cat(losses).mean()
+                if spread is not None and batch.covariance is not None:
+                    others.append(recipe.loss.spread * spread_loss(spread.float(), batch.covariance))
+            loss = torch.cat(losses).mean() + sum(others)
             if recipe.loss.decoupling:
                 loss = loss + recipe.loss.decoupling * decoupling_loss(model)
             model.zero_grad(set_to_none=True)
@@ -198,6 +203,17 @@ def train(
     if world > 1:
         distributed.destroy_process_group()
     return None if stop else final
+
+
+class _Trained(nn.Module):
+    """What is called in training, and what DDP wraps: a model that says what it estimates on the way, too."""
+
+    def __init__(self, model: RestorationModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, omega: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.model.restore_and_estimate(x, omega)
 
 
 def _specialists_among(paths: Sequence[Path], architecture: str) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from pipcli.models.spread import STRIDE, spread_maps
 from pipcli.training.recipe import LossWeights, PixelLoss
 
 
@@ -44,3 +46,17 @@ def crop_losses(output: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
     else:
         losses = (output - target).abs().mean(dim=(1, 2, 3))
     return losses + weights.fft * fft_l1(output, target) if weights.fft else losses
+
+
+def spread_loss(estimate: Tensor, covariance: Tensor) -> Tensor:
+    """Mean absolute error of estimated maps of spread, over all crops whose true spread is known.
+
+    Args:
+        estimate: B×3×h×w (:func:`pipcli.models.spread.spread_maps`), float32.
+        covariance: B×3×8h×8w in px²; NaN in the crops where it is not known.
+    """
+    true = F.avg_pool2d(spread_maps(covariance), STRIDE)
+    known = true.isfinite()
+    # Not by selecting: how many there are would have to be read back from the device.
+    errors = torch.where(known, estimate - true.nan_to_num(), 0).abs()
+    return errors.sum() / known.sum().clamp(min=1)

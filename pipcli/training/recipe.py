@@ -163,6 +163,8 @@ class LossWeights:
         tasks: factor on the losses of crops under a prompt; 1 for what is not named. The gradients of
             the tasks differ much in size, and small ones (blur's) drown in the noise of large ones.
         scenes: another factor on those of shrunk scenes, which are many.
+        spread: weight of the error of a model's estimate of how far light has spread, if it makes one
+            (``model.spread``).
     """
 
     pixels: PixelLoss = PixelLoss.L1
@@ -171,12 +173,14 @@ class LossWeights:
     decoupling: float = 0.002
     tasks: dict[Degradation, float] = field(default_factory=dict)
     scenes: float = 1.0
+    spread: float = 0.2
 
     def __post_init__(self) -> None:
         for degradation, weight in self.tasks.items():
             _check_positive(f"tasks.{degradation}", weight)
         _check_positive("scenes", self.scenes)
         _check_positive("nearly_right", self.nearly_right)
+        _check_at_least("spread", self.spread, 0)
         _check_at_least("fft", self.fft, 0)
         _check_at_least("decoupling", self.decoupling, 0)
 
