@@ -23,6 +23,9 @@ from pipcli.training.validation import make_validation
 
 DATA = Path(__file__).parents[2] / "shared/data/train"
 CPU = torch.device("cpu")
+LEAST_GAIN = {"pip-unet": 0.95, "pip-unet-lite": 0.8}
+"""How much better than any other prompt its own undoes each degradation, in dB."""
+
 HARMLESS = (Degradation.NOISE, Degradation.RAIN, Degradation.HAZE, Degradation.BLUR)
 
 pytestmark = [
@@ -63,6 +66,6 @@ def test_every_prompt_is_the_best_for_its_degradation(name, sets):
     for degradation in Degradation:
         values = dict(matrix[str(degradation)])
         own = values.pop(degradation)
-        assert own > max(values.values()), degradation
+        assert own > max(values.values()) + LEAST_GAIN[name], degradation
     for degradation in HARMLESS:
         assert matrix["clean"][degradation] > 30, degradation

@@ -27,7 +27,7 @@ DEFAULT_TILE = 512
 DEFAULT_HALO = 32
 """Halo of a model that does not name its own."""
 
-MOTION_SHARE = 0.5
+MOTION_SHARE = 0.6
 """Weight of what a network for motion makes of an image, beside the model's own, where blur is all of ω."""
 
 

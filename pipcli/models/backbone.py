@@ -42,7 +42,7 @@ class RestorationModel(nn.Module):
         prompts: the skips, full resolution first, each called as ``skip(feature, omega)``.
         scene: a small network that undoes haze in thumbnails of whole scenes (``inference/scales.py``), if
             the model has one. It takes no part in ``model(x, omega)``, and is trained by itself.
-        motion: a small network that undoes blur beside the model, and has half a say in what becomes of it
+        motion: a small network that undoes blur beside the model, and has a say in what becomes of it
             (``inference/engine.py``), likewise.
         engine: what computes it.
     """

@@ -35,7 +35,7 @@ class UNetConfig:
         spread: of a network that estimates how far light has spread, which is told to the encoder at half
             resolution and below; the deepest of these must be an eighth at least.
         scene: of a second network, bare and for haze alone, which is asked about thumbnails of whole scenes.
-        motion: of another one, bare and for blur alone, whose answer and this one's are averaged.
+        motion: of another one, bare and for blur alone, whose answer is mixed with this one's.
     """
 
     widths: tuple[int, ...] = (48, 96, 192, 256)

@@ -40,13 +40,13 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="d89049d4eb0f9938029fd4867e2238133a246b85f7ae99c83b88edb7fcbba065",
+        sha256="7128fde8330e603e1ef4f794715ce2832ca01e7975c384102acb4c61bbaf552f",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
         architecture="unet",
         file="pip-unet-lite.safetensors",
-        sha256="8e94efea3dd8f00bf849c1b0dc35746b02a54129953ccae25276804ac4c53a3d",
+        sha256="154592db8b7e675e007bd03010abbae4f36bf78e488e5a9e91034e2fbe6e04c7",
         summary="a quarter of its cost, for weak machines and previews",
     ),
 }
