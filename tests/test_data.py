@@ -12,6 +12,7 @@ import torch
 from photographs import FRAMES, HELD_OUT_STEMS, TRAINING_STEMS, write
 from PIL import Image
 from scans import save, scan
+from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
@@ -114,7 +115,7 @@ def test_scenes_are_whole_pictures_in_haze(splits, monkeypatch):
     monkeypatch.setattr(data, "SCENE", 16)
     monkeypatch.setattr(data, "SCENE_SHORTEST", 20)
     batches = maker(splits[0], replace(PLAIN, jitter=0.0, smallest_scale=0.8))
-    batch = batches.make_scenes(7, 3)
+    batch = batches.make_scenes({Degradation.HAZE: 7}, 3)
     assert batch.inputs.shape == batch.targets.shape == (7, 3, 16, 16)
     assert batch.omega.tolist() == [[float(each is Degradation.HAZE) for each in ALL]] * 7
     # Haze is bright and even: it lifts the mean and lowers what differs.
@@ -123,18 +124,44 @@ def test_scenes_are_whole_pictures_in_haze(splits, monkeypatch):
     # Shrunk from 56 pixels to 20, the blobs are a few pixels wide.
     crops = batches.make(Stage(1.0, 16, {Degradation.HAZE: 7}), 3)
     assert batch.targets.diff().abs().mean() > 1.5 * crops.targets.diff().abs().mean()
-    assert same(batch, batches.make_scenes(7, 3))
-    assert not same(batch, batches.make_scenes(7, 4))
+    assert same(batch, batches.make_scenes({Degradation.HAZE: 7}, 3))
+    assert not same(batch, batches.make_scenes({Degradation.HAZE: 7}, 4))
 
 
 def test_the_share_of_clean_scenes_is_that_of_crops(splits, monkeypatch):
     monkeypatch.setattr(data, "SCENE", 16)
     monkeypatch.setattr(data, "SCENE_SHORTEST", 20)
-    hazy, mixed = (maker(splits[0], replace(PLAIN, clean=share)).make_scenes(60, 3) for share in (0.0, 0.3))
+    scenes = {Degradation.HAZE: 60, Degradation.LOWLIGHT: 20}
+    hazy, mixed = (
+        maker(splits[0], replace(PLAIN, clean=share)).make_scenes(scenes, 3) for share in (0.0, 0.3)
+    )
     clean = (mixed.inputs == mixed.targets).flatten(1).all(1)
-    assert 8 <= clean.sum() <= 30
+    assert 8 <= clean[:60].sum() <= 30
+    # What is to be dark has no neutral answer.
+    assert not clean[60:].any()
     torch.testing.assert_close(mixed.targets, hazy.targets)
     torch.testing.assert_close(mixed.inputs[~clean], hazy.inputs[~clean])
+
+
+def test_dark_scenes_are_pairs_and_darkened_pictures(splits, monkeypatch):
+    monkeypatch.setattr(data, "SCENE", 16)
+    monkeypatch.setattr(data, "SCENE_SHORTEST", 20)
+    shares = replace(PLAIN, real_lowlight=0.5, smallest_paired=0.8)
+    batch = maker(splits[0], shares).make_scenes({Degradation.LOWLIGHT: 8}, 3)
+    assert batch.inputs.shape == batch.targets.shape == (8, 3, 16, 16)
+    assert batch.omega.tolist() == [[float(each is Degradation.LOWLIGHT) for each in ALL]] * 8
+    assert (batch.inputs.mean(dim=(1, 2, 3)) < 0.6 * batch.targets.mean(dim=(1, 2, 3))).all()
+    # A shrunk picture's pixels are means, of which a dark one has more steps than 8 bits hold.
+    steps = (255 * batch.inputs).sub((255 * batch.inputs).round()).abs().amax(dim=(1, 2, 3)) > 0.01
+    assert steps.tolist() == [True] * 4 + [False] * 4
+
+
+def test_pairs_are_scaled_alike(splits):
+    dark, bright = maker(splits[0]).low_light_pairs(5, 24, 0.5, torch.Generator().manual_seed(2))
+    assert dark.shape == bright.shape == (5, 3, 24, 24)
+    whole = maker(splits[0]).low_light_pairs(5, 48, 1.0, torch.Generator().manual_seed(2))
+    for small, large in zip((dark, bright), whole, strict=True):
+        torch.testing.assert_close(small, F.avg_pool2d(large, 2), atol=0.06, rtol=0)
 
 
 def test_a_short_scene_gives_no_frames_to_average(photo_folder, tmp_path):

@@ -117,7 +117,7 @@ def test_scenes_pull_beside_the_crops(photo_folder, tmp_path, monkeypatch, steps
         return crop_losses(output, target, weights)
 
     monkeypatch.setattr(loop, "crop_losses", noted)
-    stages = [{"until": 1.0, "crop": 32, "batch": {"noise": 2}, "scenes": 3}]
+    stages = [{"until": 1.0, "crop": 32, "batch": {"noise": 2}, "scenes": {"haze": 3}}]
     for name, weight in (("light", 1e-6), ("heavy", 1.0)):
         train(recipe(steps=1, stages=stages, loss={"scenes": weight}), photo_folder, tmp_path / name)
     assert sizes == [(2, 32), (3, SCENE)] * 2
@@ -712,6 +712,28 @@ def test_a_specialist_goes_into_the_model_and_stays_as_it_is(photo_folder, tmp_p
     between = train(run, photo_folder, tmp_path / "between", init=[bare, first, second])
     middle = {name: 0.75 * tensor for name, tensor in one.items()}
     torch.testing.assert_close(specialist_of(between, name), middle, rtol=1e-3, atol=1e-6)
+
+
+def test_a_network_for_scenes_may_learn_of_the_dark_later(photo_folder, tmp_path):
+    both = {**SPECIALISTS["scene"], "degradations": ["haze", "lowlight"], "planes": True}
+    first = tmp_path / "first.safetensors"
+    before = specialist_weights("scene", first, 1.0)
+    stage = {"until": 1.0, "crop": 32, "batch": {"haze": 1}, "scenes": {"haze": 2, "lowlight": 2}}
+    run = recipe(steps=0, model=both, stages=[stage])
+    after = load_weights(train(run, photo_folder, tmp_path / "still", init=[first])).state_dict()
+    # The planes start without effect, and training gives them one.
+    assert not after.pop("tell.weight").any()
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+    run = recipe(steps=1, model=both, stages=[stage])
+    last = train(run, photo_folder, tmp_path / "trained", init=[first])
+    assert load_weights(last).state_dict()["tell.weight"].any()
+    # It then takes the place of the one for haze alone.
+    save_weights(randomised(TINY["model"]), tmp_path / "bare.safetensors", {})
+    old = recipe(steps=0, model={**TINY["model"], "scene": SPECIALISTS["scene"]})
+    model = train(old, photo_folder, tmp_path / "old", init=[tmp_path / "bare.safetensors", first])
+    new = recipe(steps=0, model={**TINY["model"], "scene": both})
+    model = train(new, photo_folder, tmp_path / "new", init=[model, last])
+    torch.testing.assert_close(specialist_of(model, "scene"), load_weights(last).state_dict(), rtol=0, atol=0)
 
 
 def test_one_specialist_comes_to_another(photo_folder, tmp_path):

@@ -91,7 +91,9 @@ def test_a_file_is_read(tmp_path):
         ("steps", -5, "steps is -5"),
         ("checkpoint_minutes", 0, "checkpoint_minutes is 0"),
         ("seed", -1, "seed is -1"),
-        ("stages.0.scenes", -1, "stages[0]: scenes is -1"),
+        ("stages.0.scenes", {"haze": -1}, "stages[0]: scenes.haze is -1"),
+        ("stages.0.scenes", {"rain": 1}, "scenes names rain: there are scenes in haze and in lowlight"),
+        ("data.smallest_paired", 0.2, "data: smallest_paired is 0.2"),
         ("loss.scenes", 0, "loss: scenes is 0"),
         ("data.clean", 1.2, "data: clean is 1.2"),
         ("data.recoloured", {"haze": 1.5}, "data: recoloured.haze is 1.5"),
@@ -200,10 +202,11 @@ def test_the_stage_follows_progress():
     assert seen == [32, 32, 64, 64, 96, 96, 96]
 
 
-def test_scenes_need_a_model_that_knows_haze(tmp_path):
+@pytest.mark.parametrize("degradation", ["haze", "lowlight"])
+def test_scenes_need_a_model_that_knows_them(tmp_path, degradation):
     values = copy.deepcopy(TINY)
     values["model"]["degradations"] = ["noise", "rain"]
-    values["stages"] = [{"until": 1.0, "crop": 32, "batch": {"noise": 2}, "scenes": 4}]
+    values["stages"] = [{"until": 1.0, "crop": 32, "batch": {"noise": 2}, "scenes": {degradation: 4}}]
     file = write_recipe(tmp_path / "mine.toml", values)
-    with pytest.raises(UsageError, match=r"stages\[0\].scenes is 4: they need a model that knows haze"):
+    with pytest.raises(UsageError, match=rf"stages\[0\].scenes names {degradation}: the model knows noise"):
         load_recipe(str(file))

@@ -1,4 +1,4 @@
-"""Haze at several sizes and its scenes: blocks against plain means, tiles against the whole, what stays.
+"""Images at several sizes and their scenes: blocks against plain means, tiles against the whole, what stays.
 
 What it brings on held-out photographs, as the README has it, is from
 
@@ -69,6 +69,24 @@ class WithScene(Darkening):
         self.scene = Thumbnails()
 
 
+class Dim(Darkening):
+    """A model that knows darkness too, and has a network for scenes that does, and notes its ω."""
+
+    degradations = (Degradation.NOISE, Degradation.HAZE, Degradation.LOWLIGHT)
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        class Told(Thumbnails):
+            degradations = (Degradation.HAZE, Degradation.LOWLIGHT)
+
+            def forward(self, x: Tensor, omega: Tensor) -> Tensor:
+                self.omega = omega.tolist()
+                return super().forward(x, omega)
+
+        self.scene = Told()
+
+
 def photo(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(4).integers(100, 250, (height, width, 3)).astype(np.uint8)
 
@@ -131,6 +149,24 @@ def test_the_network_for_scenes_is_for_haze_alone():
     assert not model.scene.seen
     half = restorer.restore(Image(pixels), (0.5, 0.5)).pixels
     np.testing.assert_allclose(pixels - half.astype(int), (20 + 60) / 2, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("omega", "told", "change"),
+    [
+        ((0.0, 0.0, 1.0), [0.0, 1.0], 60),
+        ((0.0, 0.5, 0.5), [0.5, 0.5], 60),
+        ((0.5, 0.0, 0.5), [0.0, 0.5], 40),
+        ((1.0, 0.0, 0.0), None, 20),
+    ],
+)
+def test_darkness_is_judged_by_scenes_where_their_network_knows_it(omega, told, change):
+    pixels, model = photo(120, 300), Dim()
+    restorer = Restorer(model, CPU, Precision.FP32)
+    assert restorer.judged == (Degradation.HAZE, Degradation.LOWLIGHT)
+    after = restorer.restore(Image(pixels), omega).pixels
+    np.testing.assert_allclose(pixels - after.astype(int), change, atol=1)
+    assert getattr(model.scene, "omega", None) == (None if told is None else [told])
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 80), (100, 123), (127, 400)])

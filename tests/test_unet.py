@@ -15,6 +15,7 @@ from pipcli.models.spread import SpreadConfig
 from pipcli.models.unet import UNet, UNetConfig
 
 SCENE = UNetConfig(widths=(8, 8), blocks=(1, 1), prompts=(None,), degradations=(Degradation.HAZE,))
+DARK = replace(SCENE, degradations=(Degradation.HAZE, Degradation.LOWLIGHT), planes=True)
 MOTION = replace(SCENE, widths=(8, 12), degradations=(Degradation.BLUR,))
 
 
@@ -65,8 +66,9 @@ def test_halves_as_often_as_it_has_widths():
     assert UNet(replace(UNET.bare, widths=(8, 8), blocks=(0, 0), prompts=(None,))).stride == 2
 
 
-def test_specialists_are_carried_and_change_nothing():
-    config = replace(UNET.tiny, scene=SCENE, motion=MOTION)
+@pytest.mark.parametrize("scene", [SCENE, DARK])
+def test_specialists_are_carried_and_change_nothing(scene):
+    config = replace(UNET.tiny, scene=scene, motion=MOTION)
     assert from_mapping(UNetConfig, to_mapping(config)) == config
     model = randomised(UNet, config)
     alone = UNet(UNET.tiny)
@@ -81,7 +83,7 @@ def test_specialists_are_carried_and_change_nothing():
         assert torch.equal(model(x, MIX), alone(x, MIX))
     assert not alone.specialists
     assert {name: network.config for name, network in model.specialists.items()} == {
-        "scene": SCENE,
+        "scene": scene,
         "motion": MOTION,
     }
     for network in model.eval().specialists.values():
@@ -127,9 +129,13 @@ def test_an_estimate_of_spread_is_told_beside_planes():
         ({"degradations": ()}, "degradations"),
         ({"scene": SCENE, "degradations": (Degradation.RAIN,)}, "scene needs a model that knows haze"),
         ({"motion": MOTION, "degradations": (Degradation.RAIN,)}, "motion needs a model that knows blur"),
-        ({"scene": replace(SCENE, degradations=tuple(Degradation))}, "scene must be for haze alone"),
-        ({"motion": SCENE}, "motion must be for blur alone"),
-        ({"scene": replace(SCENE, planes=True)}, "scene must be bare"),
+        (
+            {"scene": replace(SCENE, degradations=tuple(Degradation))},
+            "scene is for noise: it may be for haze and lowlight alone",
+        ),
+        ({"motion": SCENE}, "motion is for haze: it may be for blur alone"),
+        ({"scene": replace(SCENE, planes=True)}, "scene needs planes where it is for two"),
+        ({"scene": replace(DARK, planes=False)}, "scene needs planes where it is for two"),
         ({"motion": replace(MOTION, prompts=UNET.tiny.prompts[:1])}, "motion must be bare"),
         ({"scene": replace(SCENE, scene=SCENE)}, "scene must be bare"),
         ({"motion": replace(MOTION, motion=MOTION)}, "motion must be bare"),

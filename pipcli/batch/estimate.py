@@ -58,7 +58,8 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, choice: Choice) -> Es
     from pipcli.inference.scales import sizes_of
 
     told = choice.passes if isinstance(choice, Told) else ()
-    passes, hazy = len(told) or 1, sum(weights.get(Degradation.HAZE, 0.0) > 0 for weights in told)
+    passes = len(told) or 1
+    several = sum(any(weights.get(each, 0.0) > 0 for each in restorer.judged) for weights in told)
     largest = widest = pictures = unknown = disk = pixels = 0
     passed: Counter[tuple[int, int]] = Counter()
     for job in jobs:
@@ -75,7 +76,7 @@ def estimate_jobs(jobs: Sequence[Job], restorer: Restorer, choice: Choice) -> Es
         largest, widest = max(largest, height * width if job.dicom else count), max(widest, height, width)
         pictures += 1 if job.dicom else frames
         for sides in sizes_of(height, width):
-            times = passes if sides == (height, width) else hazy
+            times = passes if sides == (height, width) else several
             spans = [restorer.tiling.spans(side) for side in sides]
             rows, columns = (sum(span.stop - span.start for span in each) for each in spans)
             passed[rows * columns, len(spans[0]) * len(spans[1])] += frames * times

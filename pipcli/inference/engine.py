@@ -51,14 +51,16 @@ class _Page:
     Attributes:
         image: the picture.
         omega: ω, 1×T on the device.
-        haze, blur: how much of ω these are, in [0, 1]: read from the device they would have to be waited for.
+        judged: how much of ω each of the restorer's ``judged`` is, in [0, 1]: read from the device they would
+            have to be waited for.
+        blur: how much of it blur is.
         strength: s in [0, 1].
         on_redo: told of what was computed again.
     """
 
     image: Image
     omega: Tensor
-    haze: float
+    judged: tuple[float, ...]
     blur: float
     strength: float
     on_redo: Callable[[Redo], None] | None
@@ -68,14 +70,19 @@ class Restorer:
     """A model made ready to restore images.
 
     The image stays in its stored type; float32 exists for one tile and one row of tiles at a time. A prompted
-    model first goes over the tiles of an image twice, to make the prompts that they share. Hazy images are
-    restored at smaller sizes before that, and the model's network for scenes is asked at the smallest
-    (:mod:`pipcli.inference.scales`). What becomes of blurred ones is in part what the model's network for
-    motion makes of them (:data:`MOTION_SHARE`).
+    model first goes over the tiles of an image twice, to make the prompts that they share. Images with what
+    is ``judged`` by the whole scene are restored at smaller sizes before that, and the model's network for
+    scenes is asked at the smallest (:mod:`pipcli.inference.scales`). What becomes of blurred ones is in part
+    what the model's network for motion makes of them (:data:`MOTION_SHARE`).
 
-    Images of one tile are computed in batches, but for hazy ones. Their number is always the same, and copies
+    Images of one tile are computed in batches, but for those. Their number is always the same, and copies
     fill up what is missing: for another number of images a convolution may take another algorithm, with other
     rounding.
+
+    Attributes:
+        degradations: what ω's entries stand for.
+        judged: those of which a whole scene tells more than a part of it: haze, and what else the model's
+            network for scenes undoes.
 
     Args:
         model: called as ``model(x, omega) -> y``; has ``stride``, ``degradations`` and, if it wants another
@@ -111,8 +118,9 @@ class Restorer:
             # Weights in channels_last too, else some convolutions turn every activation around and back.
             self.model = model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._motion: RestorationModel | None = getattr(model, "motion", None)
-        scene = getattr(model, "scene", None)
+        scene: RestorationModel | None = getattr(model, "scene", None)
         self._scene = None if scene is None else Restorer(scene, device, precision, tile)
+        self.judged = (Degradation.HAZE,) if scene is None else scene.degradations
 
     def restore(
         self,
@@ -148,8 +156,8 @@ class Restorer:
         """Several images restored; each comes out the same, bit for bit, whatever the others are.
 
         Where ``self.batch`` is above 1, pages of one tile whose sizes are equal once padded to the model's
-        stride are computed so many at a time, and copies fill up what is missing. All others, and hazy ones,
-        go tile by tile.
+        stride are computed so many at a time, and copies fill up what is missing. All others, and those with
+        what is judged by the whole scene, go tile by tile.
 
         Args:
             images: what to restore.
@@ -208,8 +216,9 @@ class Restorer:
         if not 0 <= strength <= 1:
             raise UsageError(f"strength is {strength}: it must be from 0 to 1")
         weights = torch.tensor([list(omega)], dtype=torch.float32, device=self.device)
-        haze, blur = (self._share(each, omega) for each in (Degradation.HAZE, Degradation.BLUR))
-        return [_Page(page, weights, haze, blur, strength, on_redo) for page in (image, *image.further)]
+        judged = tuple(self._share(each, omega) for each in self.judged)
+        blur = self._share(Degradation.BLUR, omega)
+        return [_Page(page, weights, judged, blur, strength, on_redo) for page in (image, *image.further)]
 
     def _share(self, degradation: Degradation, omega: Sequence[float]) -> float:
         """How much of ω a degradation is; 0 for a model that does not know it."""
@@ -224,7 +233,7 @@ class Restorer:
         for index, page in enumerate(pages):
             stride, image = self.tiling.stride, page.image
             size = image.height + -image.height % stride, image.width + -image.width % stride
-            if self.batch > 1 and max(size) <= self.tiling.tile and not page.haze:
+            if self.batch > 1 and max(size) <= self.tiling.tile and not any(page.judged):
                 alike.setdefault(size, []).append(index)
             else:
                 restored[index] = self._restore_tiled(page)
@@ -259,18 +268,18 @@ class Restorer:
         return image.restored(pixels)
 
     def _smaller_sizes(self, image: Image, page: _Page) -> ScaledChange | None:
-        """What smaller sizes of a hazy image, down to a thumbnail, say of its change."""
-        haze, scene = page.haze, self._scene
-        if not haze:
+        """What smaller sizes of an image, down to a thumbnail, say of its change."""
+        judged, scene = sum(page.judged), self._scene
+        if not judged:
             return None
         change = scaled_change(
             image,
             lambda small: self._restore_tiled(replace(page, image=small, strength=1.0)),
-            haze * (SHARE if scene is None else SCENE_SHARE),
+            judged * (SHARE if scene is None else SCENE_SHARE),
         )
         if change is None and scene is not None:
             change = change_of_scene(
-                image, lambda small: scene.restore(small, [1.0], on_redo=page.on_redo), haze
+                image, lambda small: scene.restore(small, page.judged, on_redo=page.on_redo), judged
             )
         return change
 

@@ -110,8 +110,8 @@ def _noise(height: int, width: int) -> Image:
 
 
 def _seconds(restorer: Restorer, images: Sequence[Image], blur: bool) -> float:
-    # Else it does not change what a pixel costs, but of haze smaller sizes would be restored as well.
-    left = {Degradation.HAZE} if blur else {Degradation.HAZE, Degradation.BLUR}
+    # Else it does not change what a pixel costs, but of these smaller sizes would be restored as well.
+    left = {*restorer.judged} if blur else {*restorer.judged, Degradation.BLUR}
     omega = [float(each not in left) for each in restorer.degradations]
     start = time.monotonic()
     restorer.restore_batch(images, [omega] * len(images))

@@ -1,10 +1,11 @@
-"""Haze at several sizes: what the model makes of the shrunk image sets right what it does to the large one.
+"""Images at several sizes: what the model makes of the shrunk image sets right what it does to the large one.
 
-Haze lies over a whole scene, and how thick it is cannot be told from a few hundred pixels of a wall. Shrunk,
-the scene fits into what the network sees, and its smooth changes are better there; the details are not. So of
-the change that is made at one size, what is coarser than :data:`BLOCK` pixels is drawn to the change at half
-that size, which has been drawn to that at a quarter before, and so on down to a thumbnail. What becomes of
-that is, where the model has a network for scenes, as that would have it.
+Haze lies over a whole scene, and how thick it is cannot be told from a few hundred pixels of a wall; nor can
+how bright a dark wall was. Shrunk, the scene fits into what the network sees, and its smooth changes are
+better there; the details are not. So of the change that is made at one size, what is coarser than
+:data:`BLOCK` pixels is drawn to the change at half that size, which has been drawn to that at a quarter
+before, and so on down to a thumbnail. What becomes of that is, where the model has a network for scenes, as
+that would have it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SMALLEST = 64
 """Shortest side of a shrunk image: smaller ones tell the model nothing."""
 
 SHARE = 0.5
-"""Weight of the smaller size where all that ails a scene is haze."""
+"""Weight of the smaller size where ω is all haze."""
 
 SCENE_SHARE = 0.9
 """The same where a network for scenes has judged the smallest size, which is right more often."""
@@ -106,7 +107,7 @@ def change_of_scene(image: Image, restore: Callable[[Image], Image], share: floa
 
 
 def sizes_of(height: int, width: int) -> list[tuple[int, int]]:
-    """Heights and widths at which a hazy image is restored, the largest first."""
+    """Heights and widths at which an image is restored, the largest first."""
     sizes = [(height, width)]
     while min(sizes[-1]) >= _HALF * SMALLEST:
         height, width = (-(-side // BLOCK) * BLOCK // _HALF for side in sizes[-1])

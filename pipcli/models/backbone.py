@@ -24,8 +24,8 @@ from pipcli.models.pip import FEATURE_HEADS, PromptedSkip, channel_products
 KEPT_FEATURES = 128 * 2**20
 """Bytes of features that a survey keeps from its first round for its second; images of a megapixel fit."""
 
-SPECIALISTS = {"scene": Degradation.HAZE, "motion": Degradation.BLUR}
-"""Small networks that a model may have beside itself, and what each of them undoes."""
+SPECIALISTS = {"scene": (Degradation.HAZE, Degradation.LOWLIGHT), "motion": (Degradation.BLUR,)}
+"""Small networks that a model may have beside itself, and what each of them may undo."""
 
 
 class RestorationModel(nn.Module):
@@ -40,8 +40,9 @@ class RestorationModel(nn.Module):
             are given, which are each tile's own.
         told: whether the encoder is shown ω; else it is PIP alone that knows it.
         prompts: the skips, full resolution first, each called as ``skip(feature, omega)``.
-        scene: a small network that undoes haze in thumbnails of whole scenes (``inference/scales.py``), if
-            the model has one. It takes no part in ``model(x, omega)``, and is trained by itself.
+        scene: a small network that undoes haze, darkness or both in thumbnails of whole scenes
+            (``inference/scales.py``), if the model has one. It takes no part in ``model(x, omega)``, and is
+            trained by itself.
         motion: a small network that undoes blur beside the model, and has a say in what becomes of it
             (``inference/engine.py``), likewise.
         engine: what computes it.

@@ -46,7 +46,10 @@ class PixelBank:
         return len(self.starts)
 
     def shrunk(self, shortest: int) -> PixelBank:
-        """The images made smaller until their shorter side has this many pixels; smaller ones as they are."""
+        """The images made smaller until their shorter side has this many pixels; smaller ones as they are.
+
+        Their pixels are float32, on the same scale: of a dark picture whole numbers would leave little.
+        """
         images = []
         for start, height, width in zip(
             self.starts.tolist(), self.heights.tolist(), self.widths.tolist(), strict=True
@@ -55,7 +58,7 @@ class PixelBank:
             factor = min(1.0, shortest / min(height, width))
             size = max(1, round(height * factor)), max(1, round(width * factor))
             small = F.interpolate(image.permute(0, 3, 1, 2).float(), size, mode="area")
-            images.append(small[0].permute(1, 2, 0).round().to(self.pixels.dtype).cpu().numpy())
+            images.append(small[0].permute(1, 2, 0).cpu().numpy())
         return PixelBank(images, self.pixels.device)
 
     def draw(self, count: int, size: int, generator: torch.Generator, upright: bool = False) -> Crops:
@@ -79,7 +82,7 @@ class PixelBank:
         return Crops(image, top, left, orientation)
 
     def read(self, crops: Crops, size: int) -> Tensor:
-        """Crops of 8-bit images as B×C×size×size float32 in [0, 1]."""
+        """Crops of images from 0 to 255 as B×C×size×size float32 in [0, 1]."""
         chosen = self.stored(crops, size)
         return chosen.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 

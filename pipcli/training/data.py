@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -236,10 +236,47 @@ class BatchMaker:
     def make(self, stage: Stage, seed: int) -> Batch:
         """One batch with the stage's count of crops of each degradation; ``seed`` decides on all of it."""
         generator, host = self.generator.manual_seed(seed), random.Random(seed)
+        batch, label = self._drawn(stage.batch, stage.crop, host, generator)
+        batch = self._bystanders(batch, label, generator)
+        if host.random() < self.shares.dmix:
+            batch = Batch(*dmix(batch.inputs, batch.targets, batch.omega, generator))
+        return batch
+
+    def make_scenes(self, scenes: Mapping[Degradation, int], seed: int) -> Batch:
+        """So many scenes in haze and in the dark, B×3×SCENE×SCENE.
+
+        They are photos of which at least a good half is seen, and built rooms in haze. The share of clean
+        ones is that of crops; none of those that are to be dark.
+        """
+        generator, host = self.generator.manual_seed(seed), random.Random(seed)
+        batch, label = self._shrunk._drawn(scenes, SCENE, host, generator)
+        if not self.shares.clean:
+            return batch
+        clean = coin((len(label), 1, 1, 1), self.shares.clean, generator)
+        clean &= self.neutral[label][:, None, None, None]
+        return replace(batch, inputs=torch.where(clean, batch.targets, batch.inputs))
+
+    @cached_property
+    def _shrunk(self) -> BatchMaker:
+        """The same of shrunk photographs."""
+        shrunk = {
+            name: getattr(self.photographs, name).shrunk(SCENE_SHORTEST) for name in ("photos", "low", "high")
+        }
+        small = replace(self.photographs, **shrunk)
+        return BatchMaker(small, self.degradations, self.shares, self.ranges)
+
+    def _drawn(
+        self,
+        counts: Mapping[Degradation, int],
+        size: int,
+        host: random.Random,
+        generator: torch.Generator,
+    ) -> tuple[Batch, Tensor]:
+        """So many crops of each degradation, and the number in ω of what each crop has, B."""
         parts: list[_Crops] = []
         labels = []
-        for degradation, count in stage.batch.items():
-            for part in self._crops(degradation, count, stage.crop, host, generator):
+        for degradation, count in counts.items():
+            for part in self._crops(degradation, count, size, host, generator):
                 parts.append(part)
                 number = self.degradations.index(degradation)
                 labels.append(torch.full((len(part.clean),), number, device=part.clean.device))
@@ -247,33 +284,7 @@ class BatchMaker:
         inputs, targets = (
             torch.cat([getattr(part, name) for part in parts]) for name in ("degraded", "clean")
         )
-        batch = Batch(inputs, targets, self.one_hot[label], _covariance(parts))
-        batch = self._bystanders(batch, label, generator)
-        if host.random() < self.shares.dmix:
-            batch = Batch(*dmix(batch.inputs, batch.targets, batch.omega, generator))
-        return batch
-
-    def make_scenes(self, count: int, seed: int) -> Batch:
-        """Hazy scenes, B×3×SCENE×SCENE: photos of which at least a good half is seen, and built rooms.
-
-        The share of clean ones is that of crops.
-        """
-        generator, host = self.generator.manual_seed(seed), random.Random(seed)
-        crops = list(self._shrunk._crops(Degradation.HAZE, count, SCENE, host, generator))
-        hazy, clean = (torch.cat([getattr(part, name) for part in crops]) for name in ("degraded", "clean"))
-        if self.shares.clean:
-            hazy = torch.where(coin((count, 1, 1, 1), self.shares.clean, generator), clean, hazy)
-        omega = self.one_hot[self.degradations.index(Degradation.HAZE)].expand(count, -1)
-        return Batch(hazy, clean, omega)
-
-    @cached_property
-    def _shrunk(self) -> BatchMaker:
-        """The same of shrunk photographs."""
-        photos, high = (
-            bank.shrunk(SCENE_SHORTEST) for bank in (self.photographs.photos, self.photographs.high)
-        )
-        small = replace(self.photographs, photos=photos, high=high)
-        return BatchMaker(small, self.degradations, self.shares, self.ranges)
+        return Batch(inputs, targets, self.one_hot[label], _covariance(parts)), label
 
     def _crops(
         self,
@@ -289,7 +300,10 @@ class BatchMaker:
         if degradation is Degradation.LOWLIGHT and len(self.photographs.low):
             real = _share_of(count, self.shares.real_lowlight, host)
             if real:
-                yield _Crops(*self.low_light_pairs(real, size, generator))
+                scale = 1.0
+                if self.shares.smallest_paired < 1:
+                    scale = host.uniform(self.shares.smallest_paired, 1)
+                yield _Crops(*self.low_light_pairs(real, size, scale, generator))
         elif degradation is Degradation.NOISE and self.shares.ct and len(self.photographs.slices):
             real = _share_of(count, self.shares.ct, host)
             if real:
@@ -361,10 +375,7 @@ class BatchMaker:
         crops = bank.draw(count * places, source, generator, upright)
         if places > 1:
             crops = _most_detailed(bank, crops, source, places)
-        clean = bank.read(crops, source)
-        if source != size:
-            mode = "bilinear" if source > size else "bicubic"
-            clean = F.interpolate(clean, size=(size, size), mode=mode, antialias=True).clamp_(0, 1)
+        clean = _resized(bank.read(crops, source), size)
         device = clean.device
         if gamma_range is not None:
             chosen = torch.rand((count, 1, 1, 1), generator=generator, device=device) < self.shares.jitter
@@ -383,11 +394,15 @@ class BatchMaker:
         fine, depth = draw_scenes(pictures, self.ranges.scenes, generator)
         return averaged(degrade_scene(fine, depth, self.ranges.haze, generator)), averaged(fine)
 
-    def low_light_pairs(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Real dark crops and their bright partners."""
+    def low_light_pairs(
+        self, count: int, size: int, scale: float, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Real dark crops, scaled down, and their bright partners."""
         low, high = self.photographs.low, self.photographs.high
-        crops = low.draw(count, size, generator)
-        return low.read(crops, size), high.read(crops, size)
+        source = min(round(size / scale), low.shortest)
+        crops = low.draw(count, source, generator)
+        dark, bright = (_resized(bank.read(crops, source), size) for bank in (low, high))
+        return dark, bright
 
     def _blurred(
         self, count: int, size: int, host: random.Random, generator: torch.Generator
@@ -508,6 +523,14 @@ def _largest(crops: Crops, measure: Tensor, places: int) -> Crops:
 
 def _log_uniform(low: float, high: float, host: random.Random) -> float:
     return math.exp(host.uniform(math.log(low), math.log(high)))
+
+
+def _resized(crops: Tensor, size: int) -> Tensor:
+    """Square crops, B×C×s×s in [0, 1], of another size."""
+    if crops.shape[-1] == size:
+        return crops
+    mode = "bilinear" if crops.shape[-1] > size else "bicubic"
+    return F.interpolate(crops, size=(size, size), mode=mode, antialias=True).clamp_(0, 1)
 
 
 def _share_of(count: int, share: float, host: random.Random) -> int:

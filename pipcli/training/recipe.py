@@ -13,6 +13,7 @@ from typing import Any
 from pipcli.configuration import from_mapping
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
+from pipcli.models.backbone import SPECIALISTS
 from pipcli.models.checkpoint import make_config
 
 if sys.version_info >= (3, 11):
@@ -47,14 +48,14 @@ class Stage:
         until: share of the run at which the stage ends; the last one's is 1.
         crop: side of the square crops in pixels, a multiple of 8.
         batch: crops of each degradation in every batch of every process.
-        scenes: beside them, whole scenes in haze, shrunk to a few pixels: how much of the light is haze's
-            is seen in a whole scene, and in many of them.
+        scenes: beside them, whole scenes in haze or in the dark, shrunk to a few pixels: how much of the
+            light is haze's, or how much is missing, is seen in a whole scene, and in many of them.
     """
 
     until: float
     crop: int
     batch: dict[Degradation, int]
-    scenes: int = 0
+    scenes: dict[Degradation, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.until <= 1:
@@ -63,11 +64,21 @@ class Stage:
             raise ValueError(f"crop is {self.crop}: it must be a multiple of 8 of at least 16")
         if not self.batch or min(self.batch.values()) < 0 or sum(self.batch.values()) < 1:
             raise ValueError("batch must name a count of at least 0 for each degradation, and one above it")
-        if self.scenes < 0:
-            raise ValueError(f"scenes is {self.scenes}: it must be at least 0")
+        for degradation, count in self.scenes.items():
+            if degradation not in SPECIALISTS["scene"]:
+                raise ValueError(f"scenes names {degradation}: there are scenes in haze and in lowlight")
+            _check_at_least(f"scenes.{degradation}", count, 0)
 
 
-_NOT_SHARES = {"smallest_scale", "largest_scale", "recoloured", "places", "margin", "grain"}
+_NOT_SHARES = {
+    "smallest_scale",
+    "largest_scale",
+    "recoloured",
+    "smallest_paired",
+    "places",
+    "margin",
+    "grain",
+}
 """What a data table has beside shares."""
 
 
@@ -84,6 +95,7 @@ class DataShares:
             them; 0 for what is not named.
         collage: share of hazy photo crops with pieces of another photo standing before what is seen.
         real_lowlight: share of low-light crops taken from real pairs.
+        smallest_paired: these are scaled down by a factor drawn between this and 1.
         real_blur: share of blurred crops averaged from video frames.
         moving: share of the others averaged from a photo's views as a moving camera has them.
         stills: share of crops for synthetic blur cut from single video frames, where there are any.
@@ -112,6 +124,7 @@ class DataShares:
     recoloured: dict[Degradation, float] = field(default_factory=dict)
     collage: float = 0.0
     real_lowlight: float = 0.67
+    smallest_paired: float = 1.0
     real_blur: float = 0.5
     moving: float = 0.0
     stills: float = 0.0
@@ -130,8 +143,9 @@ class DataShares:
     dmix: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.25 <= self.smallest_scale <= 1:
-            raise ValueError(f"smallest_scale is {self.smallest_scale}: it must lie in [0.25, 1]")
+        for name in ("smallest_scale", "smallest_paired"):
+            if not 0.25 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0.25, 1]")
         if not self.smallest_scale <= self.largest_scale <= 4:
             raise ValueError(f"largest_scale is {self.largest_scale}: it must lie in [smallest_scale, 4]")
         for degradation, value in self.recoloured.items():
@@ -256,16 +270,13 @@ class Recipe:
             raise ValueError(f"seed is {self.seed}: it must lie in [0, 2^63)")
         known = make_config(self.architecture, self.model, "model").degradations
         for number, stage in enumerate(self.stages):
-            if stage.scenes and Degradation.HAZE not in known:
-                raise ValueError(
-                    f"stages[{number}].scenes is {stage.scenes}: they need a model that knows haze"
-                )
-            for degradation in stage.batch:
-                if degradation not in known:
-                    raise ValueError(
-                        f"stages[{number}].batch names {degradation}: "
-                        f"the model knows {', '.join(map(str, known))}"
-                    )
+            for name, counts in (("batch", stage.batch), ("scenes", stage.scenes)):
+                for degradation in counts:
+                    if degradation not in known:
+                        raise ValueError(
+                            f"stages[{number}].{name} names {degradation}: "
+                            f"the model knows {', '.join(map(str, known))}"
+                        )
 
     def stage_at(self, progress: float) -> Stage:
         """The stage of the run at ``progress`` in [0, 1]."""
