@@ -132,7 +132,7 @@ def test_the_smallest_size_is_drawn_to_the_network_for_scenes():
         expected = change + SCENE_SHARE * (expected - change)
     np.testing.assert_allclose(pixels - after.astype(int), expected, atol=1)
     # Of 68 by 76 pixels, 72 by 80 in whole blocks.
-    assert model.scene.seen == [(THUMBNAIL, 71)]
+    assert model.scene.seen == [(THUMBNAIL, 71)] * 2
 
 
 def test_an_image_of_one_size_is_asked_about_too_but_for_tiny_ones():
@@ -183,6 +183,22 @@ def test_what_a_thumbnail_shows_lies_where_it_was(height, width):
         np.testing.assert_allclose(-means, centres, atol=0.012)
 
 
+def test_a_scene_and_its_mirror_image_count_alike():
+    pixels = photo(64, 80)
+    pixels[:, 40:] //= 2
+
+    def darkened_where_it_begins(image: Image) -> Image:
+        # What lies at the left alone, whichever way the scene is turned.
+        changed = image.pixels.copy()
+        changed[:, :20] -= 0.2
+        return image.with_pixels(changed)
+
+    change = change_of_scene(Image(pixels), darkened_where_it_begins, share=1.0)
+    assert change is not None
+    expected = torch.tensor([-0.1, -0.1, -0.05, 0, 0, 0, 0, -0.05, -0.1, -0.1])
+    torch.testing.assert_close(change.blocks[0, 1, 4], expected, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("step", [8, 4])
 def test_tiles_join_as_the_whole_does(step):
     class Local(Darkening):
@@ -227,6 +243,16 @@ def test_what_was_shrunk_lies_where_it_was():
     np.testing.assert_allclose(change.blocks[0, 0].numpy(), expected, atol=1e-4)
 
 
+def at_several_sizes_and_one(
+    restorer: Restorer, image: Image, omega: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> list[np.ndarray]:
+    several = restorer.restore(image, omega).pixels
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "change_of_scene", lambda *_: None)
+        patch.setattr(engine, "scaled_change", lambda *_: None)
+        return [several, restorer.restore(image, omega).pixels]
+
+
 @pytest.mark.slow
 @held_out.needed
 @pytest.mark.parametrize("name", zoo.MODELS)
@@ -239,11 +265,7 @@ def test_held_out_haze_is_undone_better_at_several_sizes(name, monkeypatch):
         scores = []
         for clean in held_out.pictures(bank, exponent=1.5):
             hazy = Image(held_out.as_pixels(degrade(clean, Degradation.HAZE, SynthesisRanges(), generator)))
-            several = restorer.restore(hazy, omega).pixels
-            with monkeypatch.context() as patch:
-                patch.setattr(engine, "change_of_scene", lambda *_: None)
-                patch.setattr(engine, "scaled_change", lambda *_: None)
-                one = restorer.restore(hazy, omega).pixels
+            several, one = at_several_sizes_and_one(restorer, hazy, omega, monkeypatch)
             kept = restorer.restore(Image(held_out.as_pixels(clean)), omega).pixels
             made = (hazy.pixels, one, several, kept)
             # A picture that stays as it is, to the bit, has no PSNR.
@@ -255,3 +277,37 @@ def test_held_out_haze_is_undone_better_at_several_sizes(name, monkeypatch):
         gains[kind] = means[2] - means[1]
         assert means[-1] > 30
     assert min(gains.values()) > 0.5
+
+
+@pytest.mark.slow
+@held_out.needed
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_held_out_darkness_is_judged_better_by_scenes(name, monkeypatch):
+    """Real pairs, and photographs at most 640 pixels wide that are darkened as in training."""
+    photographs, restorer, omega = held_out.ready(name, Degradation.LOWLIGHT)
+    generator = torch.Generator().manual_seed(5)
+    pairs = list(zip(held_out.pictures(photographs.low), held_out.pictures(photographs.high), strict=True))
+    darkened = [
+        (degrade(clean, Degradation.LOWLIGHT, SynthesisRanges(), generator), clean)
+        for clean in held_out.pictures(photographs.photos)
+    ]
+    for kind, pictures in (("real pairs", pairs), ("photographs", darkened)):
+        scores, colours = [], []
+        for low, high in pictures:
+            dark, bright = Image(held_out.as_pixels(low)), held_out.as_pixels(high)
+            made = at_several_sizes_and_one(restorer, dark, omega, monkeypatch)
+            scores.append([psnr(bright, each, 255) for each in (dark.pixels, *made)])
+            colours.append([colour(each) / colour(bright) for each in made])
+        dark_one, several, one = np.mean(scores, axis=0)
+        told = f"{dark_one:.2f} dB, at one size {one:.2f}, at several {several:.2f}"
+        several_colour, one_colour = np.median(colours, axis=0)
+        told += f"; colour {one_colour:.2f} and {several_colour:.2f} of the true"
+        print(f"\n{name}, {kind}: {told}", end="")
+        assert several > one + 0.2
+        assert several_colour > one_colour - 0.02
+
+
+def colour(pixels: np.ndarray) -> float:
+    """Root mean square of what the channels differ by from their mean."""
+    values = pixels.astype(np.float64)
+    return float(np.sqrt(((values - values.mean(axis=-1, keepdims=True)) ** 2).mean()))

@@ -90,6 +90,9 @@ def scaled_change(image: Image, restore: Callable[[Image], Image], share: float)
 def change_of_scene(image: Image, restore: Callable[[Image], Image], share: float) -> ScaledChange | None:
     """What a network for scenes says of the change; None where the image is smaller than a thumbnail.
 
+    It is shown the scene and its mirror image, and what it says of the two is averaged: that costs next to
+    nothing here, and is right more often than either.
+
     Args:
         image: H×W, of the smallest of the sizes.
         restore: what the network makes of a thumbnail.
@@ -101,8 +104,12 @@ def change_of_scene(image: Image, restore: Callable[[Image], Image], share: floa
     height, width = x.shape[-2:]
     size = [round(side * THUMBNAIL / min(height, width)) for side in (height, width)]
     shrunk = F.interpolate(x, size=size, mode="bilinear", antialias=True)
-    small = Image(shrunk[0].permute(1, 2, 0).contiguous().numpy())
-    change = _to_tensor(restore(small).pixels - small.pixels)
+
+    def change_of(scene: Tensor) -> Tensor:
+        small = Image(scene[0].permute(1, 2, 0).contiguous().numpy())
+        return _to_tensor(restore(small).pixels - small.pixels)
+
+    change = (change_of(shrunk) + change_of(shrunk.flip(-1)).flip(-1)) / 2
     return ScaledChange(F.adaptive_avg_pool2d(change, (height // BLOCK, width // BLOCK)), share)
 
 
