@@ -84,6 +84,50 @@ def test_a_file_describes_itself(weights):
     assert record["config"]["degradations"] == ["noise", "rain", "haze", "blur", "lowlight"]
 
 
+@pytest.fixture
+def shared(weights):
+    """Weights that leave to others beside them what both have alike, which is all but the tail."""
+    model = tiny()
+    with torch.no_grad():
+        model.tail.weight.add_(1)
+    path = weights.with_name("shared.safetensors")
+    save_weights(model, path, TRAINING, beside=weights)
+    return path
+
+
+def test_tensors_that_two_files_have_alike_are_stored_once(weights, shared):
+    assert list(load_file(shared)) == ["tail.weight"]
+    assert read_record(shared)["beside"] == {"file": weights.name, "sha256": sha256_of(weights)}
+    expected, found = load_weights(weights).state_dict(), load_weights(shared).state_dict()
+    expected["tail.weight"] = (tiny().tail.weight.detach() + 1).half().float()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_what_is_wrong_with_the_file_beside_is_said(weights, shared):
+    save_weights(tiny(), weights, {"step": 8})
+    with pytest.raises(
+        ModelError, match=r"shared\.safetensors need tiny\.safetensors .* with sha256 \w+: it has"
+    ):
+        load_weights(shared)
+    weights.unlink()
+    with pytest.raises(ModelError, match=r"shared\.safetensors need tiny\.safetensors beside them"):
+        load_weights(shared)
+    for said in ({"file": "../tiny.safetensors"}, {}, "tiny.safetensors"):
+        rewritten(shared, record={**read_record(shared), "beside": said})
+        with pytest.raises(ModelError, match=r"shared\.safetensors do not say which file beside them"):
+            load_weights(shared)
+
+
+def test_tensors_are_left_to_another_file_of_the_same_folder_alone(weights, tmp_path):
+    (tmp_path / "sub").mkdir()
+    for path in (weights, tmp_path / "sub/tiny2.safetensors"):
+        with pytest.raises(ModelError, match="must be another file in the folder of"):
+            save_weights(tiny(), path, TRAINING, beside=weights)
+    with pytest.raises(ModelError, match=r"gone\.safetensors cannot be read"):
+        save_weights(tiny(), tmp_path / "new.safetensors", TRAINING, beside=tmp_path / "gone.safetensors")
+    assert not (tmp_path / "new.safetensors").exists()
+
+
 def test_the_same_weights_make_the_same_file(weights, tmp_path):
     save_weights(tiny(), tmp_path / "again.safetensors", TRAINING)
     assert sha256_of(weights) == sha256_of(tmp_path / "again.safetensors")

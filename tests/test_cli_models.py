@@ -11,7 +11,7 @@ import torch
 from pipcli.cli import main
 from pipcli.configuration import to_mapping
 from pipcli.models import zoo
-from pipcli.models.checkpoint import save_weights
+from pipcli.models.checkpoint import load_weights, save_weights
 from pipcli.models.classifier import Classifier, ClassifierConfig
 from pipcli.models.pip import PromptConfig
 from pipcli.models.unet import UNet, UNetConfig
@@ -64,6 +64,7 @@ def test_lists_what_is_known_of_a_model(weights, model, listing):
         "bytes": weights.stat().st_size,
         "degradations": ["noise", "rain", "haze", "blur", "lowlight"],
         "path": str(weights),
+        "beside": None,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "own": False,
         "verified": None,
@@ -87,6 +88,21 @@ def test_lists_what_is_known_of_a_classifier(weights, listing, monkeypatch):
     assert (found["verified"], found["sha256"]) == (True, digest)
     assert found["degradations"] == ["noise", "rain", "haze", "blur", "lowlight"]
     assert found["parameters"] == sum(p.numel() for p in Classifier(config).parameters())
+
+
+def test_the_file_that_has_the_rest_is_named(weights, listing, monkeypatch, capsys):
+    thin = weights.with_name("thin.safetensors")
+    save_weights(load_weights(weights), thin, {}, beside=weights)
+    digest = hashlib.sha256(thin.read_bytes()).hexdigest()
+    monkeypatch.setattr(zoo, "MODELS", {"thin": zoo.ZooEntry("unet", thin.name, digest, "shares")})
+    code, [found], _ = listing("--verify")
+    assert (code, found["beside"], found["verified"]) == (0, FILE, True)
+    assert main(["models"]) == 0
+    assert f"               the rest of them in {FILE} beside it\n" in capsys.readouterr().out
+    weights.unlink()
+    code, [found], err = listing()
+    assert (code, found["beside"]) == (0, None)
+    assert f"thin.safetensors need {FILE} beside them" in err
 
 
 def test_verify_accepts_what_is_whole_and_names_what_is_not(weights, listing):

@@ -265,14 +265,27 @@ def test_safetensors(weights, tmp_path, precision, dtype):
     assert read_record(path) == read_record(weights)
 
 
+def test_what_two_files_have_alike_is_stored_once(weights, tmp_path):
+    path = tmp_path / "out.safetensors"
+    assert export_model(Export(str(weights), path, Format.SAFETENSORS, beside=weights)).passed
+    given, found = load_weights(weights).state_dict(), load_weights(path).state_dict()
+    torch.testing.assert_close(found, given, rtol=0, atol=0)
+    assert path.stat().st_size < weights.stat().st_size / 2
+    for beside in (path, tmp_path / "sub/bare.safetensors"):
+        with pytest.raises(UsageError, match=r"--beside is .*: it must be another file in the folder of"):
+            Export(str(weights), path, Format.SAFETENSORS, beside=beside)
+    with pytest.raises(UsageError, match="--beside has no meaning"):
+        Export(str(weights), tmp_path / "out.pt2", Format.PT2, beside=weights)
+
+
 def test_what_does_not_pass_is_not_kept(weights, tmp_path, monkeypatch):
     path = tmp_path / "out.safetensors"
     path.write_bytes(b"the one before")
 
-    def shifted(model, target, training, dtype):
+    def shifted(model, *arguments):
         with torch.no_grad():
             model.tail.weight.add_(0.1)
-        save_weights(model, target, training, dtype)
+        save_weights(model, *arguments)
 
     monkeypatch.setattr(exporting, "save_weights", shifted)
     said = r"out\.safetensors: not written, since it is .* from the model"

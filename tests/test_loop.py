@@ -676,6 +676,7 @@ def test_what_one_of_several_starts_lacks_is_as_it_began_in_the_others(photo_fol
 
 SPECIALISTS = {
     "scene": {**BARE, "degradations": ["haze"]},
+    "dark": {**BARE, "degradations": ["lowlight"]},
     "motion": {**BARE, "widths": [8, 12], "degradations": ["blur"]},
 }
 
@@ -714,41 +715,16 @@ def test_a_specialist_goes_into_the_model_and_stays_as_it_is(photo_folder, tmp_p
     torch.testing.assert_close(specialist_of(between, name), middle, rtol=1e-3, atol=1e-6)
 
 
-def test_a_network_for_scenes_may_learn_of_the_dark_later(photo_folder, tmp_path):
-    both = {**SPECIALISTS["scene"], "degradations": ["haze", "lowlight"], "planes": True}
-    first = tmp_path / "first.safetensors"
-    before = specialist_weights("scene", first, 1.0)
-    stage = {"until": 1.0, "crop": 32, "batch": {"haze": 1}, "scenes": {"haze": 2, "lowlight": 2}}
-    run = recipe(steps=0, model=both, stages=[stage])
-    after = load_weights(train(run, photo_folder, tmp_path / "still", init=[first])).state_dict()
-    # The planes start without effect, and training gives them one.
-    assert not after.pop("tell.weight").any()
-    torch.testing.assert_close(after, before, rtol=0, atol=0)
-    run = recipe(steps=1, model=both, stages=[stage])
-    last = train(run, photo_folder, tmp_path / "trained", init=[first])
-    assert load_weights(last).state_dict()["tell.weight"].any()
-    # It then takes the place of the one for haze alone.
-    save_weights(randomised(TINY["model"]), tmp_path / "bare.safetensors", {})
-    old = recipe(steps=0, model={**TINY["model"], "scene": SPECIALISTS["scene"]})
-    model = train(old, photo_folder, tmp_path / "old", init=[tmp_path / "bare.safetensors", first])
-    new = recipe(steps=0, model={**TINY["model"], "scene": both})
-    model = train(new, photo_folder, tmp_path / "new", init=[model, last])
-    torch.testing.assert_close(specialist_of(model, "scene"), load_weights(last).state_dict(), rtol=0, atol=0)
-
-
 def test_one_specialist_comes_to_another(photo_folder, tmp_path):
-    scene, motion = tmp_path / "scene.safetensors", tmp_path / "motion.safetensors"
-    tensors = {name: specialist_weights(name, tmp_path / f"{name}.safetensors", 1.0) for name in SPECIALISTS}
-    first = train(
-        recipe(steps=1, model={**TINY["model"], "scene": SPECIALISTS["scene"]}),
-        photo_folder,
-        tmp_path / "first",
-        init=[scene],
-    )
-    run = recipe(steps=0, model={**TINY["model"], "motion": SPECIALISTS["motion"]})
-    both = train(run, photo_folder, tmp_path / "both", init=[first, motion])
+    model, tensors = tmp_path / "bare.safetensors", {}
+    save_weights(randomised(TINY["model"]), model, {})
+    for name, numbers in SPECIALISTS.items():
+        own = tmp_path / f"{name}.safetensors"
+        tensors[name] = specialist_weights(name, own, 1.0)
+        run = recipe(steps=0, model={**TINY["model"], name: numbers})
+        model = train(run, photo_folder, tmp_path / name, init=[model, own])
     for name, expected in tensors.items():
-        torch.testing.assert_close(specialist_of(both, name), expected, rtol=0, atol=0)
+        torch.testing.assert_close(specialist_of(model, name), expected, rtol=0, atol=0)
 
 
 def test_a_resumed_run_has_its_specialists(photo_folder, tmp_path):

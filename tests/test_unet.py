@@ -15,7 +15,7 @@ from pipcli.models.spread import SpreadConfig
 from pipcli.models.unet import UNet, UNetConfig
 
 SCENE = UNetConfig(widths=(8, 8), blocks=(1, 1), prompts=(None,), degradations=(Degradation.HAZE,))
-DARK = replace(SCENE, degradations=(Degradation.HAZE, Degradation.LOWLIGHT), planes=True)
+DARK = replace(SCENE, degradations=(Degradation.LOWLIGHT,))
 MOTION = replace(SCENE, widths=(8, 12), degradations=(Degradation.BLUR,))
 
 
@@ -66,16 +66,15 @@ def test_halves_as_often_as_it_has_widths():
     assert UNet(replace(UNET.bare, widths=(8, 8), blocks=(0, 0), prompts=(None,))).stride == 2
 
 
-@pytest.mark.parametrize("scene", [SCENE, DARK])
-def test_specialists_are_carried_and_change_nothing(scene):
-    config = replace(UNET.tiny, scene=scene, motion=MOTION)
+def test_specialists_are_carried_and_change_nothing():
+    config = replace(UNET.tiny, scene=SCENE, dark=DARK, motion=MOTION)
     assert from_mapping(UNetConfig, to_mapping(config)) == config
     model = randomised(UNet, config)
     alone = UNet(UNET.tiny)
     own = {
         name: value
         for name, value in model.state_dict().items()
-        if not name.startswith(("scene.", "motion."))
+        if not name.startswith(("scene.", "dark.", "motion."))
     }
     alone.load_state_dict(own)
     x = image(16, 16)
@@ -83,7 +82,8 @@ def test_specialists_are_carried_and_change_nothing(scene):
         assert torch.equal(model(x, MIX), alone(x, MIX))
     assert not alone.specialists
     assert {name: network.config for name, network in model.specialists.items()} == {
-        "scene": scene,
+        "scene": SCENE,
+        "dark": DARK,
         "motion": MOTION,
     }
     for network in model.eval().specialists.values():
@@ -129,13 +129,10 @@ def test_an_estimate_of_spread_is_told_beside_planes():
         ({"degradations": ()}, "degradations"),
         ({"scene": SCENE, "degradations": (Degradation.RAIN,)}, "scene needs a model that knows haze"),
         ({"motion": MOTION, "degradations": (Degradation.RAIN,)}, "motion needs a model that knows blur"),
-        (
-            {"scene": replace(SCENE, degradations=tuple(Degradation))},
-            "scene is for noise: it may be for haze and lowlight alone",
-        ),
-        ({"motion": SCENE}, "motion is for haze: it may be for blur alone"),
-        ({"scene": replace(SCENE, planes=True)}, "scene needs planes where it is for two"),
-        ({"scene": replace(DARK, planes=False)}, "scene needs planes where it is for two"),
+        ({"scene": replace(SCENE, degradations=tuple(Degradation))}, "scene must be for haze alone"),
+        ({"dark": SCENE}, "dark must be for lowlight alone"),
+        ({"motion": SCENE}, "motion must be for blur alone"),
+        ({"scene": replace(SCENE, planes=True)}, "scene must be bare"),
         ({"motion": replace(MOTION, prompts=UNET.tiny.prompts[:1])}, "motion must be bare"),
         ({"scene": replace(SCENE, scene=SCENE)}, "scene must be bare"),
         ({"motion": replace(MOTION, motion=MOTION)}, "motion must be bare"),

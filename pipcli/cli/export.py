@@ -58,6 +58,14 @@ def export(
     classifier: Annotated[
         bool, typer.Option("--classifier", help="MODEL is a classifier, such as pip-classifier.")
     ] = False,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Leave out what FILE.safetensors in OUT's folder has alike; it is read from there.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUT and its report where they are there.")
     ] = False,
@@ -75,7 +83,8 @@ def export(
 
     from pipcli.export.exporting import Export, Format, export_model
 
-    wanted = Export(model, path, Format(word), precision.value, size, classifier, overwrite)
+    other = None if beside is None else Path(beside)
+    wanted = Export(model, path, Format(word), precision.value, size, classifier, other, overwrite)
     export_model(wanted, on_parity=lambda parity: print("\n".join(_as_lines(parity))))
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, written; parity report in {wanted.report}")
 

@@ -28,6 +28,8 @@ class Listing:
         bytes: size of the weights file; None where there is none.
         degradations: what it can undo, in the order of ω; of a classifier, what it can find.
         path: the weights file; None where there is none.
+        beside: name of the file in the same folder to which it leaves a part of its weights; None where it
+            has all of them.
         sha256: of the shipped file; of the file found where the user's own replaces that.
         own: the file is from $PIPCLI_WEIGHTS and exempt from the check.
         verified: the file has the hash; None where that was not asked or does not apply.
@@ -44,6 +46,7 @@ class Listing:
     bytes: int | None = None
     degradations: tuple[str, ...] = ()
     path: str | None = None
+    beside: str | None = None
     sha256: str | None = None
     own: bool = False
     verified: bool | None = None
@@ -114,6 +117,7 @@ def describe(name: str, verify: bool) -> Listing:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         degradations=tuple(map(str, model.degradations)),
         verified=True if verify and not own else None,
+        beside=record["beside"]["file"] if "beside" in record else None,
         config=record["config"],
         training=record.get("training"),
         licence=record.get("licence"),
@@ -132,12 +136,13 @@ def _as_text(listing: Listing) -> str:
         False: " (NOT verified)",
         None: " (yours, not checked)" if listing.own else "",
     }
-    return "\n".join(
-        [
-            f"{listing.name}: {listing.summary}",
-            f"  architecture {', '.join(numbers)}",
-            f"  degradations {', '.join(listing.degradations) or 'unknown'}",
-            f"  weights      {listing.path or 'missing'}{state[listing.verified]}",
-            f"  sha256       {listing.sha256}",
-        ]
-    )
+    lines = [
+        f"{listing.name}: {listing.summary}",
+        f"  architecture {', '.join(numbers)}",
+        f"  degradations {', '.join(listing.degradations) or 'unknown'}",
+        f"  weights      {listing.path or 'missing'}{state[listing.verified]}",
+        f"  sha256       {listing.sha256}",
+    ]
+    if listing.beside is not None:
+        lines.insert(-1, f"               the rest of them in {listing.beside} beside it")
+    return "\n".join(lines)

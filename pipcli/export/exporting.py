@@ -68,6 +68,7 @@ class Export:
         precision: a name of :data:`DTYPES`.
         size: fix the graph to one image of height×width; None leaves batch, height and width free.
         classifier: ``model`` is a classifier, whose batch and number of crops are left free.
+        beside: a weights file in the target's folder, to which are left the tensors that it has alike.
         overwrite: replace the file and its report where they are there.
 
     Raises:
@@ -80,6 +81,7 @@ class Export:
     precision: str = "fp32"
     size: tuple[int, int] | None = None
     classifier: bool = False
+    beside: Path | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -89,6 +91,17 @@ class Export:
             raise UsageError(f"format {self.format} has no bf16 here: use fp32 or fp16, or --format pt2")
         if self.size is not None and self.format is Format.SAFETENSORS:
             raise UsageError("format safetensors holds weights, no graph: it has no static size")
+        if self.beside is not None and self.format is not Format.SAFETENSORS:
+            raise UsageError(
+                f"format {self.format} holds a graph, which is whole: --beside has no meaning for it"
+            )
+        if self.beside is not None and (
+            self.beside.resolve().parent != self.target.resolve().parent
+            or self.beside.name == self.target.name
+        ):
+            raise UsageError(
+                f"--beside is {self.beside}: it must be another file in the folder of {self.target}"
+            )
         if self.classifier and self.precision != "fp32":
             raise UsageError(f"a classifier has no {self.precision} here: its transforms are in fp32")
         if self.classifier and self.size is not None:
@@ -177,7 +190,7 @@ def _failing_as_one(export: Export) -> Iterator[None]:
 def _write(export: Export, model: RestorationModel, record: dict[str, Any], path: Path) -> Runner:
     """Write the file and give what runs it; ``model`` is used up."""
     if export.format is Format.SAFETENSORS:
-        save_weights(model, path, record["training"], DTYPES[export.precision])
+        save_weights(model, path, record["training"], DTYPES[export.precision], export.beside)
         return load_weights(path)
     with _failing_as_one(export):
         program = trace(model, DTYPES[export.precision], export.size)
@@ -194,7 +207,7 @@ def _write_classifier(
 ) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
     """Write the file and give what runs it."""
     if export.format is Format.SAFETENSORS:
-        save_weights(model, path, record["training"], DTYPES[export.precision])
+        save_weights(model, path, record["training"], DTYPES[export.precision], export.beside)
         copied = load_classifier_weights(path)
         return lambda tensors: copied(*tensors)
     with _failing_as_one(export):

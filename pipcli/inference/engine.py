@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,9 +18,16 @@ from pipcli.errors import DeviceError, DeviceMemoryError, UsageError
 from pipcli.images import Image
 from pipcli.inference.device import Precision, computing_in
 from pipcli.inference.guard import ABSURD, finite, within
-from pipcli.inference.scales import SCENE_SHARE, SHARE, ScaledChange, change_of_scene, scaled_change
+from pipcli.inference.scales import (
+    SCENE_SHARE,
+    SHARE,
+    TRUST,
+    ScaledChange,
+    change_of_scene,
+    scaled_change,
+)
 from pipcli.inference.tiling import Tile, Tiling
-from pipcli.models.backbone import ImagePrompts, PromptSurvey, RestorationModel
+from pipcli.models.backbone import JUDGES, ImagePrompts, PromptSurvey, RestorationModel
 from pipcli.models.layers import pad_to_stride
 
 DEFAULT_TILE = 512
@@ -60,7 +67,7 @@ class _Page:
 
     image: Image
     omega: Tensor
-    judged: tuple[float, ...]
+    judged: Mapping[Degradation, float]
     blur: float
     strength: float
     on_redo: Callable[[Redo], None] | None
@@ -71,8 +78,8 @@ class Restorer:
 
     The image stays in its stored type; float32 exists for one tile and one row of tiles at a time. A prompted
     model first goes over the tiles of an image twice, to make the prompts that they share. Images with what
-    is ``judged`` by the whole scene are restored at smaller sizes before that, and the model's network for
-    scenes is asked at the smallest (:mod:`pipcli.inference.scales`). What becomes of blurred ones is in part
+    is ``judged`` by the whole scene are restored at smaller sizes before that, and the model's networks for
+    scenes are asked at the smallest (:mod:`pipcli.inference.scales`). What becomes of blurred ones is in part
     what the model's network for motion makes of them (:data:`MOTION_SHARE`).
 
     Images of one tile are computed in batches, but for those. Their number is always the same, and copies
@@ -81,8 +88,8 @@ class Restorer:
 
     Attributes:
         degradations: what ω's entries stand for.
-        judged: those of which a whole scene tells more than a part of it: haze, and what else the model's
-            network for scenes undoes.
+        judged: those of which a whole scene tells more than a part of it: haze, and what else the model has a
+            network for scenes for.
 
     Args:
         model: called as ``model(x, omega) -> y``; has ``stride``, ``degradations`` and, if it wants another
@@ -118,9 +125,12 @@ class Restorer:
             # Weights in channels_last too, else some convolutions turn every activation around and back.
             self.model = model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._motion: RestorationModel | None = getattr(model, "motion", None)
-        scene: RestorationModel | None = getattr(model, "scene", None)
-        self._scene = None if scene is None else Restorer(scene, device, precision, tile)
-        self.judged = (Degradation.HAZE,) if scene is None else scene.degradations
+        self._judges = {
+            degradation: Restorer(network, device, precision, tile)
+            for name, degradation in JUDGES.items()
+            if (network := getattr(model, name, None)) is not None
+        }
+        self.judged = tuple(dict.fromkeys((Degradation.HAZE, *self._judges)))
 
     def restore(
         self,
@@ -216,7 +226,7 @@ class Restorer:
         if not 0 <= strength <= 1:
             raise UsageError(f"strength is {strength}: it must be from 0 to 1")
         weights = torch.tensor([list(omega)], dtype=torch.float32, device=self.device)
-        judged = tuple(self._share(each, omega) for each in self.judged)
+        judged = {each: self._share(each, omega) for each in self.judged}
         blur = self._share(Degradation.BLUR, omega)
         return [_Page(page, weights, judged, blur, strength, on_redo) for page in (image, *image.further)]
 
@@ -233,7 +243,7 @@ class Restorer:
         for index, page in enumerate(pages):
             stride, image = self.tiling.stride, page.image
             size = image.height + -image.height % stride, image.width + -image.width % stride
-            if self.batch > 1 and max(size) <= self.tiling.tile and not any(page.judged):
+            if self.batch > 1 and max(size) <= self.tiling.tile and not any(page.judged.values()):
                 alike.setdefault(size, []).append(index)
             else:
                 restored[index] = self._restore_tiled(page)
@@ -269,19 +279,23 @@ class Restorer:
 
     def _smaller_sizes(self, image: Image, page: _Page) -> ScaledChange | None:
         """What smaller sizes of an image, down to a thumbnail, say of its change."""
-        judged, scene = sum(page.judged), self._scene
-        if not judged:
+        present = {each: share for each, share in page.judged.items() if share}
+        if not present:
             return None
         change = scaled_change(
             image,
             lambda small: self._restore_tiled(replace(page, image=small, strength=1.0)),
-            judged * (SHARE if scene is None else SCENE_SHARE),
+            sum(share * (SCENE_SHARE if each in self._judges else SHARE) for each, share in present.items()),
         )
-        if change is None and scene is not None:
-            change = change_of_scene(
-                image, lambda small: scene.restore(small, page.judged, on_redo=page.on_redo), judged
-            )
-        return change
+        trusted = {each: TRUST[each] * share for each, share in present.items() if each in self._judges}
+        if change is not None or not trusted:
+            return change
+
+        def judge(scene: Image) -> Image:
+            said = [self._judges[each].restore(scene, [1.0], on_redo=page.on_redo).pixels for each in trusted]
+            return scene.with_pixels(np.average(said, 0, [*trusted.values()]).astype(np.float32))
+
+        return change_of_scene(image, judge, sum(trusted.values()))
 
     def _still(self, x: Tensor, y: Tensor, pages: Sequence[_Page]) -> Tensor:
         """What the model made of the pages or of a tile of one, y, drawn to what its network for motion does.

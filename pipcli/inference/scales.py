@@ -4,8 +4,8 @@ Haze lies over a whole scene, and how thick it is cannot be told from a few hund
 how bright a dark wall was. Shrunk, the scene fits into what the network sees, and its smooth changes are
 better there; the details are not. So of the change that is made at one size, what is coarser than
 :data:`BLOCK` pixels is drawn to the change at half that size, which has been drawn to that at a quarter
-before, and so on down to a thumbnail. What becomes of that is, where the model has a network for scenes, as
-that would have it.
+before, and so on down to a thumbnail. What becomes of that is, where the model has a network for such
+scenes, as that would have it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipcli.degradations import Degradation
 from pipcli.images import Image
 
 BLOCK = 8
@@ -33,6 +34,10 @@ SHARE = 0.5
 
 SCENE_SHARE = 0.9
 """The same where a network for scenes has judged the smallest size, which is right more often."""
+
+TRUST = {Degradation.HAZE: 1.0, Degradation.LOWLIGHT: 0.6}
+"""How far the smallest size is drawn to what that network says of it. How bright a scene in the dark was is a
+guess, and two guesses are better than one."""
 
 THUMBNAIL = 64
 """Shorter side, in pixels, of what that network is shown: that of the scenes that it has learned from."""

@@ -24,8 +24,11 @@ from pipcli.models.pip import FEATURE_HEADS, PromptedSkip, channel_products
 KEPT_FEATURES = 128 * 2**20
 """Bytes of features that a survey keeps from its first round for its second; images of a megapixel fit."""
 
-SPECIALISTS = {"scene": (Degradation.HAZE, Degradation.LOWLIGHT), "motion": (Degradation.BLUR,)}
-"""Small networks that a model may have beside itself, and what each of them may undo."""
+JUDGES = {"scene": Degradation.HAZE, "dark": Degradation.LOWLIGHT}
+"""Small networks beside a model that judge whole scenes, and what each of them undoes."""
+
+SPECIALISTS = {**JUDGES, "motion": Degradation.BLUR}
+"""All that a model may have beside itself."""
 
 
 class RestorationModel(nn.Module):
@@ -40,9 +43,9 @@ class RestorationModel(nn.Module):
             are given, which are each tile's own.
         told: whether the encoder is shown ω; else it is PIP alone that knows it.
         prompts: the skips, full resolution first, each called as ``skip(feature, omega)``.
-        scene: a small network that undoes haze, darkness or both in thumbnails of whole scenes
-            (``inference/scales.py``), if the model has one. It takes no part in ``model(x, omega)``, and is
-            trained by itself.
+        scene: a small network that undoes haze in thumbnails of whole scenes (``inference/scales.py``), if
+            the model has one. It takes no part in ``model(x, omega)``, and is trained by itself.
+        dark: the same for darkness.
         motion: a small network that undoes blur beside the model, and has a say in what becomes of it
             (``inference/engine.py``), likewise.
         engine: what computes it.
@@ -56,12 +59,14 @@ class RestorationModel(nn.Module):
     told: bool = False
     prompts: nn.ModuleList
     scene: RestorationModel | None
+    dark: RestorationModel | None
     motion: RestorationModel | None
     engine: str = "torch"
 
     def __init__(self) -> None:
         super().__init__()
         self.scene = None
+        self.dark = None
         self.motion = None
 
     def shown(self, x: Tensor, omega: Tensor) -> Tensor:
@@ -174,6 +179,7 @@ class StandIn(RestorationModel):
         self.told = model.told
         self.prompts = model.prompts
         self.scene = model.scene
+        self.dark = model.dark
         self.motion = model.motion
         self.engine = model.engine
 

@@ -1,7 +1,8 @@
 """Weights files: safetensors that describe themselves, loaded strictly.
 
 The metadata of a file holds one JSON text under ``pipcli``: the architecture, its configuration (with the
-degradations that ω's entries stand for), the record of its training, and the licence of the weights.
+degradations that ω's entries stand for), the record of its training, and the licence of the weights. Tensors
+that it has alike with another file may be left to that one, which lies beside it and is known by its hash.
 """
 
 from __future__ import annotations
@@ -81,12 +82,17 @@ def save_weights(
     path: Path,
     training: Mapping[str, Any],
     dtype: torch.dtype = torch.float16,
+    beside: Path | None = None,
 ) -> None:
     """Write a model's weights and all that is needed to build it again; whole or not at all.
 
     Args:
         training: what should be known of how the weights came about; plain JSON values.
         dtype: stored type of the weights.
+        beside: a weights file in the same folder, to which are left the tensors that it has alike.
+
+    Raises:
+        ModelError: ``beside`` is missing or damaged, in another folder, or the file to write.
     """
     record = {
         "format": FORMAT,
@@ -98,6 +104,16 @@ def save_weights(
     tensors = {
         name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()
     }
+    if beside is not None:
+        if beside.resolve().parent != path.resolve().parent or beside.name == path.name:
+            raise ModelError(f"weights {beside} must be another file in the folder of {path}")
+        there = read_tensors(beside)
+        tensors = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if name not in there or not torch.equal(tensor.float(), there[name])
+        }
+        record["beside"] = {"file": beside.name, "sha256": sha256_of(beside)}
     temporary = path.with_name(f".{path.name}.tmp")
     # Not safetensors' own writing, whose files are for their owner's eyes only.
     with temporary.open("wb") as file:
@@ -163,19 +179,42 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def _filled(path: Path, record: Mapping[str, Any], build: Callable[[str, Mapping[str, Any]], M]) -> M:
-    """The model of a record, made by ``build``, with the tensors of its file."""
+    """The model of a record, made by ``build``, with the tensors of its file and of the one beside it."""
     given = read_tensors(path)
     try:
         model = build(record["architecture"], record["config"])
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"weights {path} do not fit the model they name: {error}") from None
     own = model.state_dict()
+    if "beside" in record:
+        there = read_tensors(_beside(path, record["beside"]))
+        given |= {name: there[name] for name in own.keys() & there.keys() - given.keys()}
     for name in sorted({*own, *given}):
         if name not in own or name not in given or own[name].shape != given[name].shape:
             what = "has another shape" if name in own and name in given else "is missing or has no place"
             raise ModelError(f"weights {path} do not fit the model they name: {name} {what}")
     model.load_state_dict(given)
     return model.eval()
+
+
+def _beside(path: Path, said: Any) -> Path:
+    """The file that has the rest of a file's tensors, by what that says of it.
+
+    Raises:
+        ModelError: it is missing, or another than that.
+    """
+    name = said.get("file") if isinstance(said, dict) else None
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ModelError(f"weights {path} do not say which file beside them has the rest")
+    other = path.with_name(name)
+    if not other.is_file():
+        raise ModelError(f"weights {path} need {other.name} beside them, which has the rest of them")
+    found = sha256_of(other)
+    if found != said.get("sha256"):
+        raise ModelError(
+            f"weights {path} need {other.name} beside them with sha256 {said.get('sha256')}: it has {found}"
+        )
+    return other
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -34,9 +34,9 @@ class UNetConfig:
             noise level; else it is PIP alone that knows ω.
         spread: of a network that estimates how far light has spread, which is told to the encoder at half
             resolution and below; the deepest of these must be an eighth at least.
-        scene: of a second network, bare and for haze, darkness or both, which is asked about thumbnails of
-            whole scenes.
-        motion: of another one, bare and for blur, whose answer is mixed with this one's.
+        scene: of a second network, bare and for haze alone, which is asked about thumbnails of whole scenes.
+        dark: of another one for darkness alone, likewise.
+        motion: of another one for blur alone, whose answer is mixed with this one's.
     """
 
     widths: tuple[int, ...] = (48, 96, 192, 256)
@@ -46,6 +46,7 @@ class UNetConfig:
     planes: bool = False
     spread: SpreadConfig | None = None
     scene: UNetConfig | None = None
+    dark: UNetConfig | None = None
     motion: UNetConfig | None = None
 
     def __post_init__(self) -> None:
@@ -60,16 +61,13 @@ class UNetConfig:
         if self.spread and 2 ** (len(self.widths) - 1) % STRIDE:
             raise ValueError(f"spread needs a network of at least 4 widths: there are {len(self.widths)}")
         for name, specialist in self.specialists.items():
-            for degradation in specialist.degradations:
-                if degradation not in SPECIALISTS[name]:
-                    allowed = " and ".join(SPECIALISTS[name])
-                    raise ValueError(f"{name} is for {degradation}: it may be for {allowed} alone")
-                if degradation not in self.degradations:
-                    raise ValueError(f"{name} needs a model that knows {degradation}")
-            if any(specialist.prompts) or specialist.specialists:
-                raise ValueError(f"{name} must be bare: without prompts and specialists of its own")
-            if specialist.planes != (len(specialist.degradations) > 1):
-                raise ValueError(f"{name} needs planes where it is for two degradations, and only there")
+            degradation = SPECIALISTS[name]
+            if degradation not in self.degradations:
+                raise ValueError(f"{name} needs a model that knows {degradation}")
+            if specialist.degradations != (degradation,):
+                raise ValueError(f"{name} must be for {degradation} alone")
+            if any(specialist.prompts) or specialist.planes or specialist.specialists:
+                raise ValueError(f"{name} must be bare: without prompts, planes and specialists of its own")
 
     @property
     def specialists(self) -> dict[str, UNetConfig]:

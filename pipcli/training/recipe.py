@@ -13,7 +13,7 @@ from typing import Any
 from pipcli.configuration import from_mapping
 from pipcli.degradations import Degradation
 from pipcli.errors import UsageError
-from pipcli.models.backbone import SPECIALISTS
+from pipcli.models.backbone import JUDGES
 from pipcli.models.checkpoint import make_config
 
 if sys.version_info >= (3, 11):
@@ -65,7 +65,7 @@ class Stage:
         if not self.batch or min(self.batch.values()) < 0 or sum(self.batch.values()) < 1:
             raise ValueError("batch must name a count of at least 0 for each degradation, and one above it")
         for degradation, count in self.scenes.items():
-            if degradation not in SPECIALISTS["scene"]:
+            if degradation not in JUDGES.values():
                 raise ValueError(f"scenes names {degradation}: there are scenes in haze and in lowlight")
             _check_at_least(f"scenes.{degradation}", count, 0)
 
