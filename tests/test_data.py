@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,24 @@ def test_pairs_are_scaled_alike(splits):
     whole = maker(splits[0]).low_light_pairs(5, 48, 1.0, torch.Generator().manual_seed(2))
     for small, large in zip((dark, bright), whole, strict=True):
         torch.testing.assert_close(small, F.avg_pool2d(large, 2), atol=0.06, rtol=0)
+
+
+def test_channels_of_dark_crops_are_swapped_alike(splits):
+    stage = replace(STAGE, batch={Degradation.LOWLIGHT: 24})
+    plain, swapped = (
+        maker(splits[0], replace(PLAIN, real_lowlight=1, swapped=share)).make(stage, 2) for share in (0, 1)
+    )
+    found = set()
+    for crops in zip(swapped.inputs, swapped.targets, plain.inputs, plain.targets, strict=True):
+        dark, bright, dark_before, bright_before = crops
+        orders = [
+            order
+            for order in itertools.permutations(range(3))
+            if torch.equal(dark, dark_before[[*order]]) and torch.equal(bright, bright_before[[*order]])
+        ]
+        assert len(orders) == 1
+        found |= {*orders}
+    assert len(found) > 3
 
 
 def test_a_short_scene_gives_no_frames_to_average(photo_folder, tmp_path):

@@ -286,6 +286,7 @@ class Restorer:
             image,
             lambda small: self._restore_tiled(replace(page, image=small, strength=1.0)),
             sum(share * (SCENE_SHARE if each in self._judges else SHARE) for each, share in present.items()),
+            present.get(Degradation.HAZE, 0.0),
         )
         trusted = {each: TRUST[each] * share for each, share in present.items() if each in self._judges}
         if change is not None or not trusted:

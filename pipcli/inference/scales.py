@@ -5,7 +5,8 @@ how bright a dark wall was. Shrunk, the scene fits into what the network sees, a
 better there; the details are not. So of the change that is made at one size, what is coarser than
 :data:`BLOCK` pixels is drawn to the change at half that size, which has been drawn to that at a quarter
 before, and so on down to a thumbnail. What becomes of that is, where the model has a network for such
-scenes, as that would have it.
+scenes, as that would have it. What undoes haze is affine in the image nearby, at every size but the smallest
+(:mod:`pipcli.inference.affine`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 
 from pipcli.degradations import Degradation
 from pipcli.images import Image
+from pipcli.inference.affine import locally_affine
 
 BLOCK = 8
 """Side of the squares, in pixels, whose mean change is set right."""
@@ -52,10 +54,12 @@ class ScaledChange:
     Attributes:
         blocks: 1×3×(H/BLOCK)×(W/BLOCK), rounded up: mean change.
         share: how much of the difference is made up for, in [0, 1].
+        affine: how much of what is then not affine in the image nearby is taken away, in [0, 1].
     """
 
     blocks: Tensor
     share: float
+    affine: float = 0.0
 
     def corrected(self, x: Tensor, y: Tensor, top: int, left: int) -> Tensor:
         """A tile's output with the means of its blocks drawn to those of the shrunk image.
@@ -73,23 +77,26 @@ class ScaledChange:
         rows, columns = change.shape[-2:]
         wanted = self.blocks[..., row : row + rows, column : column + columns].to(change)
         smooth = F.interpolate(wanted - change, scale_factor=BLOCK, mode="bicubic", align_corners=False)
-        return y + self.share * smooth[..., above : above + height, before : before + width]
+        y = y + self.share * smooth[..., above : above + height, before : before + width]
+        return torch.lerp(y, locally_affine(x, y), self.affine) if self.affine else y
 
 
-def scaled_change(image: Image, restore: Callable[[Image], Image], share: float) -> ScaledChange | None:
+def scaled_change(
+    image: Image, restore: Callable[[Image], Image], share: float, affine: float = 0.0
+) -> ScaledChange | None:
     """What an image of half the size says of the change; None where it would be too small.
 
     Args:
         image: H×W.
         restore: what is done to it.
-        share: of the result.
+        share, affine: of the result.
     """
     if len(sizes_of(image.height, image.width)) == 1:
         return None
     small = Image(_halved(image))
     before, after = (_block_means(each.pixels, BLOCK // _HALF) for each in (small, restore(small)))
     change = (after - before) / small.peak
-    return ScaledChange(_to_tensor(change), share)
+    return ScaledChange(_to_tensor(change), share, affine)
 
 
 def change_of_scene(image: Image, restore: Callable[[Image], Image], share: float) -> ScaledChange | None:

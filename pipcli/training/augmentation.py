@@ -20,6 +20,16 @@ GAIN: Interval = (0.75, 1.2)
 """Factors, one for each channel."""
 
 
+def draw_orders(batch: int, generator: torch.Generator) -> Tensor:
+    """Orders of the three channels, B×3."""
+    return uniform((batch, 3), (0.0, 1.0), generator).argsort(dim=1)
+
+
+def in_order(images: Tensor, orders: Tensor) -> Tensor:
+    """Images, B×3×H×W, with their channels in other orders, B×3."""
+    return images.gather(1, orders[:, :, None, None].expand_as(images))
+
+
 def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
     """Swap channels, change the saturation, and give each channel a curve and a gain of its own.
 
@@ -31,8 +41,7 @@ def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
         B×3×H×W in [0, 1].
     """
     batch = len(images)
-    order = uniform((batch, 3), (0.0, 1.0), generator).argsort(dim=1)
-    swapped = images.gather(1, order[:, :, None, None].expand_as(images))
+    swapped = in_order(images, draw_orders(batch, generator))
     grey = swapped.mean(dim=1, keepdim=True)
     coloured = torch.lerp(grey, swapped, uniform((batch, 1, 1, 1), SATURATION, generator)).clamp(0, 1)
     curve = log_uniform((batch, 3, 1, 1), CURVE, generator)

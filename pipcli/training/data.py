@@ -31,7 +31,7 @@ from pipcli.synthesis.draws import Interval, coin, normal, uniform
 from pipcli.synthesis.haze import degrade_collage, degrade_scene
 from pipcli.synthesis.motion import FEWEST_FRAMES, MOST_FRAMES, draw_counts, move_and_covariance
 from pipcli.synthesis.scenes import averaged, draw_scenes
-from pipcli.training.augmentation import recolour
+from pipcli.training.augmentation import draw_orders, in_order, recolour
 from pipcli.training.bank import Crops, PixelBank
 from pipcli.training.ct import LARGEST_SCALE, SMALLEST_SCALE, load_slices, noisy_slices
 from pipcli.training.recipe import DataShares, Stage
@@ -277,7 +277,8 @@ class BatchMaker:
         labels = []
         for degradation, count in counts.items():
             for part in self._crops(degradation, count, size, host, generator):
-                parts.append(part)
+                dark = degradation is Degradation.LOWLIGHT
+                parts.append(self._swapped(part, generator) if dark and self.shares.swapped else part)
                 number = self.degradations.index(degradation)
                 labels.append(torch.full((len(part.clean),), number, device=part.clean.device))
         label = torch.cat(labels)
@@ -285,6 +286,15 @@ class BatchMaker:
             torch.cat([getattr(part, name) for part in parts]) for name in ("degraded", "clean")
         )
         return Batch(inputs, targets, self.one_hot[label], _covariance(parts)), label
+
+    def _swapped(self, crops: _Crops, generator: torch.Generator) -> _Crops:
+        """Some with their channels in another order, alike in both: the dark takes all colours for grey."""
+        chosen = coin((len(crops.clean), 1, 1, 1), self.shares.swapped, generator)
+        orders = draw_orders(len(crops.clean), generator)
+        dark, bright = (
+            torch.where(chosen, in_order(each, orders), each) for each in (crops.degraded, crops.clean)
+        )
+        return replace(crops, degraded=dark, clean=bright)
 
     def _crops(
         self,

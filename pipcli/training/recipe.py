@@ -96,6 +96,7 @@ class DataShares:
         collage: share of hazy photo crops with pieces of another photo standing before what is seen.
         real_lowlight: share of low-light crops taken from real pairs.
         smallest_paired: these are scaled down by a factor drawn between this and 1.
+        swapped: share of low-light crops whose channels are swapped, which leaves all else as it is.
         real_blur: share of blurred crops averaged from video frames.
         moving: share of the others averaged from a photo's views as a moving camera has them.
         stills: share of crops for synthetic blur cut from single video frames, where there are any.
@@ -125,6 +126,7 @@ class DataShares:
     collage: float = 0.0
     real_lowlight: float = 0.67
     smallest_paired: float = 1.0
+    swapped: float = 0.0
     real_blur: float = 0.5
     moving: float = 0.0
     stills: float = 0.0
