@@ -77,7 +77,8 @@ def test_files_hold_what_the_outcomes_say(tmp_path, restorer):
         task = outcome.scene.task
         degraded, restored = (read_image(tmp_path / f"{task}-{s}.png") for s in ("degraded", "restored"))
         np.testing.assert_array_equal(degraded.pixels, degrade_scene(outcome.scene, outcome.clean).pixels)
-        np.testing.assert_allclose(restored.pixels, degraded.pixels / 2, atol=0.51)
+        # What is affine in hazy skies leaves out what is fainter than a step.
+        np.testing.assert_allclose(restored.pixels, degraded.pixels / 2, atol=1)
         expected = peak_signal_noise_ratio(outcome.clean.pixels, restored.pixels)
         assert outcome.restored_psnr == pytest.approx(expected, abs=1e-4)
     sheet = draw_outcomes(outcomes)

@@ -125,7 +125,7 @@ def prompted():
     return randomised(UNet, UNetConfig(widths=(8, 12, 16), blocks=(1, 1, 1), prompts=prompts))
 
 
-MIX = (0.5, 0.3, 0.0, 0.0, 0.2)
+MIX = (0.5, 0.3, 0.0, 0.2, 0.0)
 
 
 def smooth_picture(height: int, width: int) -> Image:

@@ -88,8 +88,7 @@ class Restorer:
 
     Attributes:
         degradations: what ω's entries stand for.
-        judged: those of which a whole scene tells more than a part of it: haze, and what else the model has a
-            network for scenes for.
+        judged: those of which a whole scene tells more than a part of it, haze and low light.
 
     Args:
         model: called as ``model(x, omega) -> y``; has ``stride``, ``degradations`` and, if it wants another
@@ -103,6 +102,8 @@ class Restorer:
         UsageError: the tile is too small for the model's halo, or the batch is empty.
         DeviceError: the model does not fit on the device.
     """
+
+    judged = tuple(JUDGES.values())
 
     def __init__(
         self,
@@ -130,7 +131,6 @@ class Restorer:
             for name, degradation in JUDGES.items()
             if (network := getattr(model, name, None)) is not None
         }
-        self.judged = tuple(dict.fromkeys((Degradation.HAZE, *self._judges)))
 
     def restore(
         self,
@@ -287,6 +287,7 @@ class Restorer:
             lambda small: self._restore_tiled(replace(page, image=small, strength=1.0)),
             sum(share * (SCENE_SHARE if each in self._judges else SHARE) for each, share in present.items()),
             present.get(Degradation.HAZE, 0.0),
+            present.get(Degradation.LOWLIGHT, 0.0),
         )
         trusted = {each: TRUST[each] * share for each, share in present.items() if each in self._judges}
         if change is not None or not trusted:

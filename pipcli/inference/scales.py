@@ -5,8 +5,9 @@ how bright a dark wall was. Shrunk, the scene fits into what the network sees, a
 better there; the details are not. So of the change that is made at one size, what is coarser than
 :data:`BLOCK` pixels is drawn to the change at half that size, which has been drawn to that at a quarter
 before, and so on down to a thumbnail. What becomes of that is, where the model has a network for such
-scenes, as that would have it. What undoes haze is affine in the image nearby, at every size but the smallest
-(:mod:`pipcli.inference.affine`).
+scenes, as that would have it. At every size but the smallest, what undoes haze is affine in the image nearby
+(:mod:`pipcli.inference.affine`), and what undoes darkness one curve for each channel
+(:mod:`pipcli.inference.tones`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 from pipcli.degradations import Degradation
 from pipcli.images import Image
 from pipcli.inference.affine import locally_affine
+from pipcli.inference.tones import of_one_curve
 
 BLOCK = 8
 """Side of the squares, in pixels, whose mean change is set right."""
@@ -37,7 +39,7 @@ SHARE = 0.5
 SCENE_SHARE = 0.9
 """The same where a network for scenes has judged the smallest size, which is right more often."""
 
-TRUST = {Degradation.HAZE: 1.0, Degradation.LOWLIGHT: 0.6}
+TRUST = {Degradation.HAZE: 1.0, Degradation.LOWLIGHT: 0.8}
 """How far the smallest size is drawn to what that network says of it. How bright a scene in the dark was is a
 guess, and two guesses are better than one."""
 
@@ -82,7 +84,7 @@ class ScaledChange:
 
 
 def scaled_change(
-    image: Image, restore: Callable[[Image], Image], share: float, affine: float = 0.0
+    image: Image, restore: Callable[[Image], Image], share: float, affine: float = 0.0, one_curve: float = 0.0
 ) -> ScaledChange | None:
     """What an image of half the size says of the change; None where it would be too small.
 
@@ -90,13 +92,16 @@ def scaled_change(
         image: H×W.
         restore: what is done to it.
         share, affine: of the result.
+        one_curve: how much of what one curve for each channel does not explain is left out, in [0, 1].
     """
     if len(sizes_of(image.height, image.width)) == 1:
         return None
     small = Image(_halved(image))
     before, after = (_block_means(each.pixels, BLOCK // _HALF) for each in (small, restore(small)))
-    change = (after - before) / small.peak
-    return ScaledChange(_to_tensor(change), share, affine)
+    before, after = before / small.peak, after / small.peak
+    if one_curve:
+        after += one_curve * (of_one_curve(before, after) - after)
+    return ScaledChange(_to_tensor(after - before), share, affine)
 
 
 def change_of_scene(image: Image, restore: Callable[[Image], Image], share: float) -> ScaledChange | None:

@@ -40,13 +40,13 @@ MODELS: Mapping[str, ZooEntry] = {
     "pip-unet": ZooEntry(
         architecture="unet",
         file="pip-unet.safetensors",
-        sha256="7128fde8330e603e1ef4f794715ce2832ca01e7975c384102acb4c61bbaf552f",
+        sha256="19889f63bdc01448f68064f18ee44d7c8d2def2b601f5511e3f26ee46c15f1a0",
         summary="flagship, all five degradations",
     ),
     "pip-unet-lite": ZooEntry(
         architecture="unet",
         file="pip-unet-lite.safetensors",
-        sha256="154592db8b7e675e007bd03010abbae4f36bf78e488e5a9e91034e2fbe6e04c7",
+        sha256="9665c76a55ba9c53165085de30f88b6ffdf1990ef70ec1221ef7e0843e74c7f3",
         summary="a quarter of its cost, for weak machines and previews",
     ),
 }
