@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipcli.inference import tones
 from pipcli.inference.tones import of_one_curve
 
 
@@ -50,6 +51,13 @@ def test_a_plain_image_stays_plain(value):
     made = image(8, 9)
     found = of_one_curve(dark, made)
     np.testing.assert_allclose(found, np.broadcast_to(made.mean(axis=(0, 1)), found.shape), atol=1e-6)
+
+
+def test_a_large_image_is_fitted_by_a_part_of_it(monkeypatch):
+    dark = image()
+    monkeypatch.setattr(tones, "MOST", 300)
+    uneven = 2 * dark + np.random.default_rng(9).normal(0, 0.02, dark.shape).astype(np.float32)
+    np.testing.assert_allclose(of_one_curve(dark, uneven), 2 * dark, atol=0.02)
 
 
 def test_values_stay_in_range():
