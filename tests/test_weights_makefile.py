@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipcli.configuration import to_mapping
+from pipcli.models.backbone import SPECIALISTS
 from pipcli.models.checkpoint import read_record
 from pipcli.models.zoo import CLASSIFIERS, MODELS
 from pipcli.training.classifier_recipe import is_classifier_recipe, load_classifier_recipe
@@ -75,7 +76,7 @@ def test_every_run_is_of_a_recipe_and_starts_from_what_is_there_by_then(name):
             assert start.rpartition("/")[0] in there
             assert start.rpartition("/")[2] in ("last.safetensors", "best.safetensors")
         (out,) = run.options["--out"]
-        assert out.startswith((f"nowhere/{name}/", "nowhere/unet-scene/", "nowhere/unet-motion/"))
+        assert out.startswith((f"nowhere/{name}/", *(f"nowhere/unet-{each}/" for each in SPECIALISTS)))
         assert out not in there
         there.add(out)
 
