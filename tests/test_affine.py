@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipcli.inference.affine import REACH, STEP, locally_affine
+from pipcli.inference.affine import RADIUS, STEP, locally_affine
+from pipcli.inference.engine import DEFAULT_HALO
 
 
 def scene(height: int, width: int) -> Tensor:
@@ -51,8 +52,9 @@ def test_a_plain_image_becomes_the_mean_of_what_was_made_of_it():
 def test_a_tile_has_what_the_whole_has():
     x, y = scene(160, 200), scene(160, 200).flip(-1)
     whole = locally_affine(x, y)
-    part = slice(40, 140)
+    part, reach = slice(40, 140), 2 * STEP * (RADIUS + 1)
+    assert reach < DEFAULT_HALO
     tile = locally_affine(x[..., part], y[..., part])
     torch.testing.assert_close(
-        tile[..., REACH:-REACH], whole[..., part][..., REACH:-REACH], atol=1e-4, rtol=0
+        tile[..., reach:-reach], whole[..., part][..., reach:-reach], atol=1e-4, rtol=0
     )

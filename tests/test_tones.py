@@ -1,12 +1,22 @@
-"""One curve a channel: what is of that kind stays, and what is not goes."""
+"""One curve a channel: what is of that kind stays, and what is not goes.
+
+How near such curves come to what real pairs have is from
+
+    python -m pytest -m slow -s tests/test_tones.py
+"""
 
 from __future__ import annotations
 
+import held_out
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
 from pipcli.inference import tones
 from pipcli.inference.tones import of_one_curve
+from pipcli.metrics import psnr
+from pipcli.training.data import load_photographs
 
 
 def image(height: int = 40, width: int = 50) -> np.ndarray:
@@ -66,3 +76,15 @@ def test_values_stay_in_range():
     found = of_one_curve(dark, made)
     assert found.min() >= 0
     assert found.max() <= 1
+
+
+@pytest.mark.slow
+@held_out.needed
+def test_held_out_pairs_are_nearly_such_curves():
+    _, photographs = load_photographs(held_out.DATA, torch.device("cpu"))
+    scores = []
+    for pair in zip(held_out.pictures(photographs.low), held_out.pictures(photographs.high), strict=True):
+        low, high = (F.avg_pool2d(each, 8)[0].permute(1, 2, 0).numpy() for each in pair)
+        scores.append(psnr(high, of_one_curve(low, high), 1))
+    print(f"\n{len(scores)} pairs: {np.mean(scores):.1f} dB, at least {min(scores):.1f}", end="")
+    assert np.mean(scores) > 30

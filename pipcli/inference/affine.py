@@ -16,13 +16,10 @@ STEP = 4
 """The fraction: means of squares of this side stand for their pixels."""
 
 RADIUS = 2
-"""Of a window around a square, in squares: 20 pixels across."""
-
-REACH = 2 * STEP * (RADIUS + 1)
-"""How far away a pixel may be, at most, that has a say in what becomes of another."""
+"""Of a window around a square, in squares: 20 pixels across. A tile's halo holds all that has a say in it."""
 
 LEAST_VARIANCE = 1e-6
-"""Where the image varies less than by that, a quarter of an 8-bit step squared, it says nothing about a."""
+"""Where the image varies by less, which is a quarter of an 8-bit step, squared, it says nothing about a."""
 
 
 def locally_affine(x: Tensor, y: Tensor) -> Tensor:

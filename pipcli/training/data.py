@@ -288,7 +288,7 @@ class BatchMaker:
         return Batch(inputs, targets, self.one_hot[label], _covariance(parts)), label
 
     def _swapped(self, crops: _Crops, generator: torch.Generator) -> _Crops:
-        """Some with their channels in another order, alike in both: the dark takes all colours for grey."""
+        """Some with their channels in another order, alike in both: no colour is likelier than another."""
         chosen = coin((len(crops.clean), 1, 1, 1), self.shares.swapped, generator)
         orders = draw_orders(len(crops.clean), generator)
         dark, bright = (
