@@ -21,8 +21,12 @@ from pipcli.models.classifier import (
     crops_worth,
     make_overview,
 )
+from pipcli.models.spread import SpreadConfig
+from pipcli.models.unet import UNetConfig
 
 TINY = ClassifierConfig(size=32, widths=(8, 16), depth=2, features=8)
+SCENE = UNetConfig(widths=(4, 8), blocks=(1, 1), prompts=(None,), degradations=(Degradation.HAZE,))
+FROZEN = replace(TINY, scene=SCENE, spread=SpreadConfig((4, 4, 8), 1))
 
 
 @pytest.fixture
@@ -128,6 +132,59 @@ def test_a_deeper_network_answers_as_the_shallower_one_that_it_began_as():
     torch.testing.assert_close(deep(crops, overview), shallow(crops, overview))
 
 
+def test_a_classifier_given_frozen_networks_answers_as_before():
+    plain, given = (Classifier(config).eval() for config in (TINY, FROZEN))
+    given.load_state_dict({**given.state_dict(), **plain.state_dict()})
+    crops, overview = looks()
+    torch.testing.assert_close(given(crops, overview), plain(crops, overview))
+    assert set(given.frozen) == {"scene", "spread"}
+    assert not plain.frozen
+    assert not any(value.requires_grad for each in given.frozen.values() for value in each.parameters())
+
+
+@pytest.mark.parametrize("name", ["scene", "spread"])
+def test_what_a_frozen_network_finds_moves_the_answer(name):
+    torch.manual_seed(0)
+    model = Classifier(replace(TINY, **{name: getattr(FROZEN, name)})).eval()
+    torch.nn.init.ones_(model.heed[-1].weight)
+    with torch.no_grad():
+        model.heed[0].running_var.fill_(1e-4)
+        before = model(*looks())[0]
+        for value in model.frozen[name].parameters():
+            value.zero_()
+        assert (model(*looks())[0] - before).abs().max() > 1e-3
+
+
+def test_spread_is_that_of_places_with_detail():
+    """Of a crop whose left half is a bare wall, the weighted mean is that of the right half."""
+
+    class Halves(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            maps = torch.zeros(len(x), 3, x.shape[-2] // 8, x.shape[-1] // 8)
+            maps[..., maps.shape[-1] // 2 :] = 1.0
+            return maps
+
+    crops = torch.full((1, 2, 3, 32, 32), 0.5)
+    crops[..., 18:] = torch.rand((1, 2, 3, 32, 14), generator=torch.Generator().manual_seed(4))
+    model = Classifier(replace(TINY, spread=FROZEN.spread))
+    model.spread = Halves()
+    (found,) = model._found(crops, crops[:, 0])
+    # Three maps each, plainly and where there is detail: the mean of the crops, the least and the most.
+    expected = torch.tensor([[0.5] * 3 + [1.0] * 3]).repeat(1, 3)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_mirrored_scene_is_looked_at_too_in_use():
+    torch.manual_seed(0)
+    model = Classifier(FROZEN).eval()
+    crops, overview = looks()
+    once, again = (model._found(crops, each)[0] for each in (overview, overview.flip(-1)))
+    torch.testing.assert_close(once, again)
+    model.train()
+    once, again = (model._found(crops, each)[0] for each in (overview, overview.flip(-1)))
+    assert not torch.equal(once, again)
+
+
 def test_a_single_streak_can_be_told_by_the_peak(model):
     """What differs in one place of a crop alone moves the answer by more than its share of the mean."""
     trunk = model.closely
@@ -163,6 +220,8 @@ def test_faint_noise_is_seen_under_autocast_too():
         ({"widths": (0, 8)}, "widths is"),
         ({"ratio": 1.0}, "ratio is 1.0"),
         ({"degradations": ()}, "degradations is empty"),
+        ({"degradations": (Degradation.RAIN,), "scene": SCENE}, "scene needs a model that knows haze"),
+        ({"scene": UNetConfig()}, "scene must be for haze alone"),
     ],
 )
 def test_a_wrong_configuration_is_refused(wrong, why):

@@ -13,8 +13,12 @@ import pytest
 import torch
 from photographs import write_photographs
 
+from pipcli.configuration import to_mapping
+from pipcli.degradations import Degradation
 from pipcli.errors import ModelError, OutputError, UsageError
-from pipcli.models.checkpoint import load_classifier_weights, read_record, sha256_of
+from pipcli.models.checkpoint import load_classifier_weights, read_record, save_weights, sha256_of
+from pipcli.models.spread import SpreadConfig
+from pipcli.models.unet import UNet, UNetConfig
 from pipcli.training.classifier_data import ExampleShares
 from pipcli.training.classifier_loop import sigma_loss, train_classifier
 from pipcli.training.classifier_recipe import ClassifierRecipe
@@ -29,6 +33,15 @@ RECIPE = ClassifierRecipe(
     steps=4,
     data=ExampleShares(sides=(32, 40)),
     optimiser=Optimiser(warmup=1),
+)
+
+SCENE = UNetConfig(widths=(4, 8), blocks=(0, 1), prompts=(None,), degradations=(Degradation.HAZE,))
+MOTION = UNetConfig(
+    widths=(4, 4, 4, 8),
+    blocks=(0, 0, 0, 1),
+    prompts=(None, None, None),
+    degradations=(Degradation.BLUR,),
+    spread=SpreadConfig((4, 4, 8), 1),
 )
 
 
@@ -106,6 +119,35 @@ def test_a_run_begins_between_several_weights(data, tmp_path):
     for name in one.keys() - {"temperature", "offset"}:
         mean = (one[name].float() + other[name].float()) / 2
         torch.testing.assert_close(kept[name].float(), mean, rtol=2e-3, atol=1e-4, msg=name)
+
+
+def test_frozen_networks_come_from_restoration_models_and_stay(data, tmp_path):
+    torch.manual_seed(1)
+    haze, blur = UNet(SCENE), UNet(MOTION)
+    for name, model in (("haze", haze), ("blur", blur)):
+        save_weights(model, tmp_path / f"{name}.safetensors", {})
+    plain = train_classifier(replace(RECIPE, steps=1), data, tmp_path / "plain")
+    numbers = {"scene": to_mapping(SCENE), "spread": to_mapping(MOTION)["spread"]}
+    recipe = replace(RECIPE, model={**RECIPE.model, **numbers})
+    starts = [plain, tmp_path / "haze.safetensors", tmp_path / "blur.safetensors"]
+    run = train_classifier(recipe, data, tmp_path / "run", init=starts)
+    trained = load_classifier_weights(run)
+    for name, part in (("scene", haze), ("spread", blur.spread)):
+        for key, value in part.state_dict().items():
+            torch.testing.assert_close(trained.frozen[name].state_dict()[key], value.half().float(), msg=key)
+    assert trained.heed[-1].weight.abs().max() > 0
+    # A run of a classifier that has them needs no other files, nor does one that is resumed.
+    longer = replace(recipe, steps=6)
+    further = train_classifier(longer, data, tmp_path / "further", init=[run])
+    again = train_classifier(longer, data, tmp_path / "run", resume=True)
+    for path in (further, again):
+        for key, value in trained.scene.state_dict().items():
+            torch.testing.assert_close(load_classifier_weights(path).scene.state_dict()[key], value, msg=key)
+    with pytest.raises(UsageError, match=r"model\.spread is trained by itself: give its weights"):
+        train_classifier(recipe, data, tmp_path / "other", init=starts[:2])
+    with pytest.raises(UsageError, match="it has no place for any of them"):
+        train_classifier(RECIPE, data, tmp_path / "other", init=starts[:2])
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_signal_ends_the_run_with_a_checkpoint(data, tmp_path):

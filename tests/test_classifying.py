@@ -9,14 +9,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipcli.degradations import Degradation
 from pipcli.errors import ExportError, ModelError, UsageError
 from pipcli.export import exporting
 from pipcli.export.classifying import compare_classifier, trace_classifier
 from pipcli.export.exporting import Export, Format, export_model
-from pipcli.models.checkpoint import load_classifier_weights, save_weights
+from pipcli.models.checkpoint import load_classifier_weights, read_tensors, save_weights
 from pipcli.models.classifier import Classifier, ClassifierConfig
+from pipcli.models.spread import SpreadConfig
+from pipcli.models.unet import UNet, UNetConfig
 
-SMALL = ClassifierConfig(size=32, crops=3, widths=(8, 12), depth=1, features=8)
+SMALL = ClassifierConfig(
+    size=32,
+    crops=3,
+    widths=(8, 12),
+    depth=1,
+    features=8,
+    scene=UNetConfig(widths=(4, 8), blocks=(1, 1), prompts=(None,), degradations=(Degradation.HAZE,)),
+    spread=SpreadConfig((4, 4, 8), 1),
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +41,7 @@ def model() -> Classifier:
         for name, buffer in model.named_buffers():
             if name.endswith("running_var"):
                 buffer.uniform_(0.01, 0.1)
+        model.heed[-1].weight.normal_(std=0.3)
     return model
 
 
@@ -75,6 +87,23 @@ def test_weights_of_full_precision_stay_so(model, tmp_path):
     export_model(Export(str(tmp_path / "full.safetensors"), path, Format.SAFETENSORS, classifier=True))
     for name, value in load_classifier_weights(path).state_dict().items():
         torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=0, msg=name)
+
+
+def test_weights_in_half_precision_leave_to_others_what_both_have(model, tmp_path):
+    save_weights(model, tmp_path / "full.safetensors", {}, torch.float32)
+    scene = tmp_path / "scene.safetensors"
+    with_scene = UNet(UNetConfig(widths=(4, 8), blocks=(1, 1), prompts=(None,), scene=SMALL.scene))
+    with_scene.scene.load_state_dict(model.scene.state_dict())
+    save_weights(with_scene, scene, {})
+    path = tmp_path / "thin.safetensors"
+    thin = Export(
+        str(tmp_path / "full.safetensors"), path, Format.SAFETENSORS, "fp16", classifier=True, beside=scene
+    )
+    assert export_model(thin).limit == "at most 0.01 apart"
+    assert {name for name in model.state_dict() if name.startswith("scene.")}.isdisjoint(read_tensors(path))
+    for name, value in load_classifier_weights(path).state_dict().items():
+        stored = model.state_dict()[name].half().to(value.dtype)
+        torch.testing.assert_close(value, stored, rtol=0, atol=0, msg=name)
 
 
 def test_a_channel_without_spread_counts_the_same_in_onnx(model, tmp_path):

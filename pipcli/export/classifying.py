@@ -16,6 +16,8 @@ INPUTS = ("crops", "overview")
 OUTPUTS = ("logits", "sigma")
 AXES = ("batch", "crops")
 """Names of the free axes, by position."""
+HALF_LIMIT = 1e-2
+"""Largest difference of a probability that weights rounded to fp16 may show."""
 _TRIALS = ((2, 3), (1, 1), (3, 5), (1, 8))
 
 
@@ -45,7 +47,9 @@ def trace_classifier(model: Classifier) -> ExportedProgram:
         return torch.export.export(_Graph(model).eval(), (crops, overview), dynamic_shapes=free, strict=False)
 
 
-def compare_classifier(model: Classifier, run: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> Parity:
+def compare_classifier(
+    model: Classifier, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], half: bool = False
+) -> Parity:
     """Run a file beside its classifier.
 
     What is compared is on a scale of [0, 1]: the probabilities, and the noise's standard deviation over 255.
@@ -53,10 +57,12 @@ def compare_classifier(model: Classifier, run: Callable[[Sequence[Tensor]], Sequ
     Args:
         model: what was exported, in float32 on the CPU.
         run: the exported file: crops and overview in, logits and sigma out.
+        half: its weights were rounded to fp16.
     """
     generator = torch.Generator().manual_seed(20231205)
-    trials = tuple(_try(model, run, batch, number, generator) for batch, number in _TRIALS)
-    return Parity(f"at most {FP32_LIMIT:g} apart", trials)
+    limit = HALF_LIMIT if half else FP32_LIMIT
+    trials = tuple(_try(model, run, batch, number, generator, limit) for batch, number in _TRIALS)
+    return Parity(f"at most {limit:g} apart", trials)
 
 
 def _try(
@@ -65,6 +71,7 @@ def _try(
     batch: int,
     number: int,
     generator: torch.Generator,
+    limit: float,
 ) -> Trial:
     crops, overview = _inputs(model, batch, number, generator)
     side = crops.shape[-1]
@@ -84,8 +91,8 @@ def _try(
         return Trial(batch, side, side, None, None, "it gives values that are not finite")
     largest = (found - expected).abs().max().item()
     problem = None
-    if largest > FP32_LIMIT:
-        problem = f"it is {largest:.1e} from the classifier: at most {FP32_LIMIT:g} are allowed"
+    if largest > limit:
+        problem = f"it is {largest:.1e} from the classifier: at most {limit:g} are allowed"
     return Trial(batch, side, side, largest, None, problem)
 
 

@@ -102,8 +102,8 @@ class Export:
             raise UsageError(
                 f"--beside is {self.beside}: it must be another file in the folder of {self.target}"
             )
-        if self.classifier and self.precision != "fp32":
-            raise UsageError(f"a classifier has no {self.precision} here: its transforms are in fp32")
+        if self.classifier and self.precision != "fp32" and self.format is not Format.SAFETENSORS:
+            raise UsageError(f"a classifier's graph has no {self.precision}: its transforms are in fp32")
         if self.classifier and self.size is not None:
             raise UsageError("a classifier looks at crops of one size: --static has no meaning for it")
         if self.size is not None and min(self.size) < 1:
@@ -151,7 +151,8 @@ def export_model(export: Export, on_parity: Callable[[Parity], None] | None = No
     try:
         try:
             if isinstance(model, Classifier):
-                parity = compare_classifier(model, _write_classifier(export, model, record, temporary))
+                run_copy = _write_classifier(export, model, record, temporary)
+                parity = compare_classifier(model, run_copy, half=export.precision != "fp32")
             else:
                 run = _write(export, copy.deepcopy(model), record, temporary)
                 parity = compare(model, run, _shapes(export, model), half=export.precision != "fp32")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -187,8 +187,7 @@ def _filled(path: Path, record: Mapping[str, Any], build: Callable[[str, Mapping
         raise ModelError(f"weights {path} do not fit the model they name: {error}") from None
     own = model.state_dict()
     if "beside" in record:
-        there = read_tensors(_beside(path, record["beside"]))
-        given |= {name: there[name] for name in own.keys() & there.keys() - given.keys()}
+        given |= read_tensors(_beside(path, record["beside"]), own.keys() - given.keys())
     for name in sorted({*own, *given}):
         if name not in own or name not in given or own[name].shape != given[name].shape:
             what = "has another shape" if name in own and name in given else "is missing or has no place"
@@ -217,15 +216,19 @@ def _beside(path: Path, said: Any) -> Path:
     return other
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a weights file, in float32 on the CPU.
+def read_tensors(path: Path, wanted: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """Tensors of a weights file, in float32 on the CPU.
+
+    Args:
+        wanted: names of those to read, if they are there; None for all.
 
     Raises:
         ModelError: the file cannot be read.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            names = [name for name in file.keys() if wanted is None or name in wanted]  # noqa: SIM118
+            return {name: file.get_tensor(name).float() for name in names}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"weights {path} cannot be read: {error}") from None
 

@@ -19,11 +19,23 @@ from torch.nn import functional as F
 from pipcli.degradations import Degradation
 from pipcli.models.ffc import FourierBlock
 from pipcli.models.resnet import ResNet34
+from pipcli.models.spread import MAPS, STRIDE, SpreadConfig, SpreadEstimator
+from pipcli.models.unet import UNet, UNetConfig
 from pipcli.models.vgg import VGG16
 
 _PATCH = 4
+_HIDDEN = 128
 _SMALL = 0.01
 """Size of a coefficient from which its logarithm counts; noise of σ 2.5 of 255 has it."""
+
+_THUMBNAIL = 64
+"""Side to which the overview is shrunk for the network for scenes: that of what it has learned from."""
+
+_OF_SCENE = 6
+"""Numbers of what that network would change: mean and deviation of each colour."""
+
+_OF_SPREAD = 6 * MAPS
+"""Numbers of how far light has spread: of both means of each map, mean, least and most of the crops."""
 
 _MOST_STEPS = 6
 """Candidates along each side of an image: what a look costs does not grow beyond their square."""
@@ -44,6 +56,10 @@ class ClassifierConfig:
         ratio: share of global channels in them.
         features: numbers that a crop, and the overview, are summed up in.
         degradations: what the T logits stand for.
+        scene: of a network that undoes haze in thumbnails of scenes (``UNetConfig.scene``): what it would
+            change in the overview tells haze.
+        spread: of an estimator of how far light has spread (``UNetConfig.spread``), which looks at the crops:
+            it tells blur.
     """
 
     backbone: str = "compact"
@@ -55,6 +71,8 @@ class ClassifierConfig:
     ratio: float = 0.5
     features: int = 128
     degradations: tuple[Degradation, ...] = tuple(Degradation)
+    scene: UNetConfig | None = None
+    spread: SpreadConfig | None = None
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -72,6 +90,8 @@ class ClassifierConfig:
             raise ValueError(f"ratio is {self.ratio}: it must lie in [0, 1)")
         if not self.degradations:
             raise ValueError("degradations is empty: a classifier needs at least one")
+        if self.scene:
+            self.scene.check_specialist("scene", self.degradations)
 
 
 class PatchCosines(nn.Module):
@@ -142,9 +162,7 @@ class CompactTrunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = self.blocks(self.fine(self.stem(x))).float()
         mean = seen.mean(dim=(-2, -1))
-        # By its definition, far quicker than torch.std. The floor keeps the root's slope finite; a small
-        # number added in its place would be lost in ONNX, where the exporter takes it for zero.
-        spread = (seen - mean[..., None, None]).square().mean(dim=(-2, -1)).clamp_min(1e-8).sqrt()
+        spread = _deviation(seen, mean)
         # A few streaks of rain hardly move the mean of a crop.
         out: Tensor = self.head(torch.cat([mean, spread], dim=1)) + self.peak(seen.amax(dim=(-2, -1)))
         return out
@@ -165,6 +183,9 @@ class Classifier(nn.Module):
     The crops' features are pooled by mean and by maximum: what is everywhere (noise) and what only shows
     where there is something to see (blur of an edge) both count, in any number of crops.
 
+    A network for scenes and an estimator of spread, where there are any, are frozen: each has learned its one
+    task from many more pictures than a classifier sees, and what they find is heeded as a few numbers.
+
     Args (of a call):
         crops: B×N×3×S×S in [0, 1], at full resolution, N at least 1.
         overview: B×3×S×S in [0, 1], the whole image; in evaluation mode its mirror image is looked at too.
@@ -183,9 +204,19 @@ class Classifier(nn.Module):
         self.degradations = config.degradations
         self.closely = BACKBONES[config.backbone](config)
         self.broadly = CompactTrunk(config)
-        self.hidden = nn.Sequential(nn.Linear(3 * config.features, 128), nn.ReLU(inplace=True))
-        self.head = nn.Linear(128, len(config.degradations))
+        self.hidden = nn.Sequential(nn.Linear(3 * config.features, _HIDDEN), nn.ReLU(inplace=True))
+        self.head = nn.Linear(_HIDDEN, len(config.degradations))
         self.noise = nn.Linear(2 * config.features, 1)
+        self.scene = UNet(config.scene).requires_grad_(False) if config.scene else None
+        self.spread = SpreadEstimator(config.spread).requires_grad_(False) if config.spread else None
+        heeded = _OF_SCENE * bool(config.scene) + _OF_SPREAD * bool(config.spread)
+        if heeded:
+            last = nn.Linear(32, _HIDDEN, bias=False)
+            # Without effect at first, so that a classifier trained without them can be given them.
+            nn.init.zeros_(last.weight)
+            self.heed = nn.Sequential(
+                nn.BatchNorm1d(heeded, affine=False), nn.Linear(heeded, 32), nn.ReLU(inplace=True), last
+            )
         # The logits are divided by the one and moved by the other; found after training, on held-out photos.
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("offset", torch.zeros(len(config.degradations)))
@@ -195,12 +226,21 @@ class Classifier(nn.Module):
         near = self.closely(crops.flatten(0, 1)).float().view(images, number, -1)
         near = torch.cat([near.mean(dim=1), near.amax(dim=1)], dim=1)
         far = self._overall(overview)
+        found = self._found(crops, overview)
         # A half-precision logit or sigma would be rounded to one part in 256; these layers cost nothing.
         with torch.autocast(crops.device.type, enabled=False):
-            seen = self.head(self.hidden(torch.cat([near, far], dim=1)))
+            mixed = self.hidden[0](torch.cat([near, far], dim=1))
+            if found:
+                mixed = mixed + self.heed(torch.cat(found, dim=1))
+            seen = self.head(self.hidden[1](mixed))
             logits: Tensor = seen / self.temperature + self.offset
             sigma = torch.expm1(F.softplus(self.noise(near)[:, 0]).clamp(max=6.0))
         return logits, sigma
+
+    @property
+    def frozen(self) -> dict[str, nn.Module]:
+        """The networks that were trained by themselves, by name."""
+        return {name: each for name in ("scene", "spread") if (each := getattr(self, name)) is not None}
 
     def _overall(self, overview: Tensor) -> Tensor:
         shown = overview.unsqueeze(1)
@@ -211,6 +251,47 @@ class Classifier(nn.Module):
         images, views = shown.shape[:2]
         far: Tensor = self.broadly(shown.flatten(0, 1)).float().view(images, views, -1).mean(dim=1)
         return far
+
+    def _found(self, crops: Tensor, overview: Tensor) -> list[Tensor]:
+        """What the frozen networks say, each B×its numbers, float32."""
+        found = []
+        if self.scene is not None:
+            shown = make_overview(overview, _THUMBNAIL)
+            views = [shown] if self.training else [shown, shown.flip(-1)]
+            found.append(torch.stack([_change_of_scene(self.scene, view) for view in views]).mean(dim=0))
+        if self.spread is not None:
+            found.append(_spread_of(self.spread, crops))
+        return found
+
+
+def _change_of_scene(scene: UNet, view: Tensor) -> Tensor:
+    """Mean and deviation, B×6, of what a network for scenes would change in each colour of B×3×S×S."""
+    change = (scene(view, torch.ones_like(view[:, :1, 0, 0])) - view).float()
+    mean = change.mean(dim=(-2, -1))
+    return torch.cat([mean, _deviation(change, mean)], dim=1)
+
+
+def _spread_of(spread: SpreadEstimator, crops: Tensor) -> Tensor:
+    """How far light has spread in crops B×N×3×S×S, B×18: see :data:`_OF_SPREAD`.
+
+    A crop's maps are averaged twice, plainly and where there is detail: a bare wall cannot say what blur is.
+    """
+    images, number = crops.shape[:2]
+    each = crops.flatten(0, 1)
+    maps = spread(each).float().flatten(2)
+    grey = F.pad(each.mean(dim=1, keepdim=True), (0, 1, 0, 1), mode="replicate")
+    steps = grey.diff(dim=-1)[..., :-1, :].abs() + grey.diff(dim=-2)[..., :-1].abs()
+    detail = F.avg_pool2d(steps, STRIDE).flatten(2)
+    weights = detail / detail.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+    means = torch.cat([maps.mean(dim=-1), (maps * weights).sum(dim=-1)], dim=1).view(images, number, -1)
+    return torch.cat([means.mean(dim=1), means.amin(dim=1), means.amax(dim=1)], dim=1)
+
+
+def _deviation(maps: Tensor, mean: Tensor) -> Tensor:
+    """Standard deviation B×C of maps B×C×H×W of that mean, by its definition: far quicker than torch.std."""
+    # The floor keeps the root's slope finite; a small number added in its place would be lost in ONNX, where
+    # the exporter takes it for zero.
+    return (maps - mean[..., None, None]).square().mean(dim=(-2, -1)).clamp_min(1e-8).sqrt()
 
 
 def candidate_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:

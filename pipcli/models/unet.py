@@ -61,13 +61,25 @@ class UNetConfig:
         if self.spread and 2 ** (len(self.widths) - 1) % STRIDE:
             raise ValueError(f"spread needs a network of at least 4 widths: there are {len(self.widths)}")
         for name, specialist in self.specialists.items():
-            degradation = SPECIALISTS[name]
-            if degradation not in self.degradations:
-                raise ValueError(f"{name} needs a model that knows {degradation}")
-            if specialist.degradations != (degradation,):
-                raise ValueError(f"{name} must be for {degradation} alone")
-            if any(specialist.prompts) or specialist.planes or specialist.specialists:
-                raise ValueError(f"{name} must be bare: without prompts, planes and specialists of its own")
+            specialist.check_specialist(name, self.degradations)
+
+    def check_specialist(self, name: str, known: Sequence[Degradation]) -> None:
+        """Whether these are the sizes of a specialist for a model.
+
+        Args:
+            name: which one, of :data:`SPECIALISTS`.
+            known: the model's degradations.
+
+        Raises:
+            ValueError: they are not.
+        """
+        degradation = SPECIALISTS[name]
+        if degradation not in known:
+            raise ValueError(f"{name} needs a model that knows {degradation}")
+        if self.degradations != (degradation,):
+            raise ValueError(f"{name} must be for {degradation} alone")
+        if any(self.prompts) or self.planes or self.specialists:
+            raise ValueError(f"{name} must be bare: without prompts, planes and specialists of its own")
 
     @property
     def specialists(self) -> dict[str, UNetConfig]:

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,16 @@ from torch.nn import functional as F
 
 from pipcli.configuration import to_mapping
 from pipcli.errors import UsageError
-from pipcli.models.checkpoint import read_record, read_tensors, save_weights
+from pipcli.models.backbone import RestorationModel
+from pipcli.models.checkpoint import (
+    CLASSIFIER,
+    load_classifier_weights,
+    load_weights,
+    read_record,
+    save_weights,
+)
 from pipcli.models.classifier import Classifier
+from pipcli.models.unet import UNet
 from pipcli.synthesis import SynthesisRanges
 from pipcli.training.checkpoint import (
     add_line,
@@ -28,7 +37,7 @@ from pipcli.training.checkpoint import (
     require_free,
     save_checkpoint,
 )
-from pipcli.training.classifier_data import ExampleMaker, ExampleShares
+from pipcli.training.classifier_data import ExampleBatch, ExampleMaker, ExampleShares
 from pipcli.training.classifier_recipe import ClassifierRecipe
 from pipcli.training.classifier_validation import (
     find_calibration,
@@ -64,8 +73,9 @@ def train_classifier(
         data: folder of training photographs (``training/data.py`` says its layout).
         out: folder of the run, made if need be.
         resume: go on from ``out/checkpoint``.
-        init: weights of a classifier to start from. They may come from a shallower one: what they lack
-            starts without effect. Of several, their mean.
+        init: weights of a classifier to start from. They may come from a shallower one, or one without the
+            frozen networks: what they lack starts without effect. Of several, their mean. The frozen networks
+            are trained in restoration models, whose weights are given here too, unless a classifier has them.
 
     Raises:
         UsageError: recipe, data or init do not fit, ``out`` holds a run that is not to be resumed, or several
@@ -81,11 +91,11 @@ def train_classifier(
     torch.manual_seed(recipe.seed)
     config = recipe.config
     model = Classifier(config)
-    if init:
+    if init or not resume:
         _initialise(model, init)
     model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = copy.deepcopy(model).eval()
-    parameters = list(model.parameters())
+    parameters = [each for each in model.parameters() if each.requires_grad]
     optimisers = make_optimisers(parameters, recipe.optimiser)
     training, held_out = load_photographs(data, torch.device("cpu"), config.size)
     ranges = SynthesisRanges()
@@ -144,11 +154,18 @@ def train_classifier(
         report(progress)
         return record
 
-    with collected_signals() as stopped:
+    def make(step: int) -> ExampleBatch:
+        """The batch of a step, by nothing but its number."""
+        # From a seed of its own: the number of crops must not go with what the examples begin with.
+        examples, crops = recipe.drawn(seed_of(recipe.seed, step, 1))
+        return maker.batch(examples, config.size, crops, seed_of(recipe.seed, step, 0))
+
+    # Making a batch takes as long as learning from one: the next is made meanwhile.
+    with collected_signals() as stopped, ThreadPoolExecutor(1) as ahead:
+        following = ahead.submit(make, pace.step)
         while pace.done < 1 and not stopped:
-            # From a seed of its own: the number of crops must not go with what the examples begin with.
-            examples, crops = recipe.drawn(seed_of(recipe.seed, pace.step, 1))
-            batch = maker.batch(examples, config.size, crops, seed_of(recipe.seed, pace.step, 0))
+            batch = following.result()
+            following = ahead.submit(make, pace.step + 1)
             pace.rate = set_rate(optimisers, learning_rate_at(recipe.optimiser, pace.step, pace.done))
             # For dropout, which draws from torch's own generator: a resumed run draws as a whole one.
             torch.manual_seed(seed_of(recipe.seed, pace.step, 2))
@@ -192,14 +209,47 @@ def sigma_loss(sigma: Tensor, known: Tensor) -> Tensor:
 
 
 def _initialise(model: Classifier, paths: Sequence[Path]) -> None:
-    """Load weights, or their mean, that may lack what starts without effect: further blocks."""
-    own = model.state_dict()
-    states = []
+    """Load weights, or their mean, that may lack what starts without effect, and the frozen networks'.
+
+    The latter are parts of restoration models, or else those that the classifiers have.
+    """
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    states: list[dict[str, Tensor]] = []
+    trained: dict[str, list[dict[str, Tensor]]] = {name: [] for name in model.frozen}
+    inherited: dict[str, list[dict[str, Tensor]]] = {name: [] for name in model.frozen}
     for path in paths:
-        read_record(path)
-        states.append(completed(path, read_tensors(path), own))
+        if read_record(path)["architecture"] == CLASSIFIER:
+            source = load_classifier_weights(path)
+            states.append(completed(path, source.state_dict(), own))
+            for name in inherited.keys() & source.frozen.keys():
+                inherited[name].append(source.frozen[name].state_dict())
+            continue
+        parts = _parts_of(load_weights(path), model)
+        if not parts:
+            raise UsageError(f"weights {path} do not fit the recipe's model: it has no place for any of them")
+        for name, part in parts.items():
+            trained[name].append(part.state_dict())
+    if states:
+        model.load_state_dict(mean_of(states))
+    for name, network in model.frozen.items():
+        given = trained[name] or inherited[name]
+        if not given:
+            raise UsageError(f"model.{name} is trained by itself: give its weights to start from")
+        network.load_state_dict(mean_of(given))
     # What is learned is not calibrated.
-    model.load_state_dict({**mean_of(states), **{name: own[name] for name in _CALIBRATION}})
+    model.load_state_dict({name: own[name] for name in _CALIBRATION}, strict=False)
+
+
+def _parts_of(source: RestorationModel, model: Classifier) -> dict[str, nn.Module]:
+    """What a restoration model and its specialists have of a classifier's frozen networks, by their names."""
+    parts: dict[str, nn.Module] = {}
+    for network in (source, *source.specialists.values()):
+        if isinstance(network, UNet):
+            if model.scene is not None and network.config == model.config.scene:
+                parts["scene"] = network
+            if model.spread is not None and network.config.spread == model.config.spread:
+                parts["spread"] = network.spread
+    return parts
 
 
 def _follow(average: Classifier, model: Classifier, decay: float) -> None:
