@@ -108,6 +108,18 @@ def test_a_run_begins_at_given_weights_at_temperature_one(data, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_run_trains_no_more_than_the_parts_that_its_recipe_names(data, tmp_path):
+    first = train_classifier(RECIPE, data, tmp_path / "first")
+    recipe = replace(RECIPE, learned=("hidden", "head"))
+    again = train_classifier(recipe, data, tmp_path / "again", init=[first])
+    given, kept = weights_of(first), weights_of(again)
+    moved = {name for name, value in given.items() if not torch.equal(kept[name], value)}
+    assert {name.split(".")[0] for name in moved} - {"temperature", "offset"} == {"hidden", "head"}
+    with pytest.raises(UsageError, match=r"'tail', which the model lacks: choose from broadly, closely, head"):
+        train_classifier(replace(RECIPE, learned=("tail",)), data, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_run_begins_between_several_weights(data, tmp_path):
     starts = [
         train_classifier(replace(RECIPE, seed=seed, steps=1), data, tmp_path / str(seed)) for seed in (1, 2)

@@ -94,6 +94,7 @@ def train_classifier(
     if init or not resume:
         _initialise(model, init)
     model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    _hold_all_but(recipe.learned, model)
     average = copy.deepcopy(model).eval()
     parameters = [each for each in model.parameters() if each.requires_grad]
     optimisers = make_optimisers(parameters, recipe.optimiser)
@@ -238,6 +239,21 @@ def _initialise(model: Classifier, paths: Sequence[Path]) -> None:
         network.load_state_dict(mean_of(given))
     # What is learned is not calibrated.
     model.load_state_dict({name: own[name] for name in _CALIBRATION}, strict=False)
+
+
+def _hold_all_but(learned: Sequence[str], model: Classifier) -> None:
+    """Leave every part of a model in training as it is, BatchNorm's statistics too, but those of these names.
+
+    Raises:
+        UsageError: the model has no part of such a name.
+    """
+    parts = dict(model.named_children())
+    trainable = sorted(parts.keys() - model.frozen.keys())
+    for name in learned:
+        if name not in trainable:
+            raise UsageError(f"learned names {name!r}, which the model lacks: choose from {', '.join(trainable)}")
+    for name in parts.keys() - set(learned) if learned else ():
+        parts[name].eval().requires_grad_(False)
 
 
 def _parts_of(source: RestorationModel, model: Classifier) -> dict[str, nn.Module]:

@@ -36,6 +36,8 @@ class ClassifierRecipe:
         noise_weight: of the loss of sigma beside that of the degradations.
         clean_weight: of a clean example in the loss of the degradations, beside 1 of all others. In use most
             pictures are clean; what the loss does not know of that, one offset for all must make up for.
+        learned: the parts of the model that are trained, such as ``heed``, ``hidden`` and ``head``, while the
+            others stay as they are; empty for all.
     """
 
     architecture: str
@@ -49,6 +51,7 @@ class ClassifierRecipe:
     smoothing: float = 0.01
     noise_weight: float = 1.0
     clean_weight: float = 1.0
+    learned: tuple[str, ...] = ()
     data: ExampleShares = field(default_factory=ExampleShares)
     optimiser: Optimiser = field(default_factory=Optimiser)
 
