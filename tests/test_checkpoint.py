@@ -16,12 +16,14 @@ from pipcli.errors import ModelError
 from pipcli.models.checkpoint import (
     ARCHITECTURES,
     build_model,
+    load_classifier_weights,
     load_weights,
     make_config,
     read_record,
     save_weights,
     sha256_of,
 )
+from pipcli.models.classifier import Classifier, ClassifierConfig
 
 NUMBERS = {
     "unet": {"widths": [8, 12], "blocks": [1, 1], "prompts": [{"channels": 8, "size": 8}]},
@@ -51,6 +53,16 @@ def rewritten(path, *, record=None, tensors=None):
         metadata = {"pipcli": record if isinstance(record, str) else json.dumps(record)}
     save_file(load_file(path) if tensors is None else tensors, path, metadata=metadata)
     return path
+
+
+def test_a_classifier_with_one_temperature_for_all_has_it_for_each(tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_weights(Classifier(ClassifierConfig(size=32, widths=(8, 8), depth=1, features=4)), path, TRAINING)
+    rewritten(path, tensors={**load_file(path), "temperature": torch.tensor(0.75)})
+    assert load_classifier_weights(path).temperature.tolist() == [0.75] * 5
+    rewritten(path, tensors={**load_file(path), "temperature": torch.ones(4)})
+    with pytest.raises(ModelError, match=r"tiny.safetensors do not fit .*: temperature has another shape"):
+        load_classifier_weights(path)
 
 
 def test_weights_come_back_as_they_were(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,12 +22,12 @@ from pipcli.models.classifier import (
     crops_worth,
     make_overview,
 )
-from pipcli.models.spread import SpreadConfig
 from pipcli.models.unet import UNetConfig
 
 TINY = ClassifierConfig(size=32, widths=(8, 16), depth=2, features=8)
 SCENE = UNetConfig(widths=(4, 8), blocks=(1, 1), prompts=(None,), degradations=(Degradation.HAZE,))
-FROZEN = replace(TINY, scene=SCENE, spread=SpreadConfig((4, 4, 8), 1))
+MOTION = replace(SCENE, degradations=(Degradation.BLUR,))
+FROZEN = replace(TINY, scene=SCENE, motion=MOTION)
 
 
 @pytest.fixture
@@ -93,10 +94,11 @@ def test_the_noise_is_told_from_the_crops_alone(model):
 def test_temperature_and_offset_calibrate_the_logits_and_travel_with_the_weights(model):
     crops, overview = looks()
     logits, _ = model(crops, overview)
-    model.temperature.fill_(2.0)
+    model.temperature.copy_(torch.tensor([2.0, 1, 1, 1, 4]))
     model.offset[1] = 3
-    torch.testing.assert_close(model(crops, overview)[0], logits / 2 + torch.tensor([0.0, 3, 0, 0, 0]))
-    assert model.state_dict()["temperature"] == 2
+    expected = logits / torch.tensor([2.0, 1, 1, 1, 4]) + torch.tensor([0.0, 3, 0, 0, 0])
+    torch.testing.assert_close(model(crops, overview)[0], expected)
+    assert model.state_dict()["temperature"].tolist() == [2, 1, 1, 1, 4]
     assert model.state_dict()["offset"].tolist() == [0, 3, 0, 0, 0]
 
 
@@ -137,12 +139,12 @@ def test_a_classifier_given_frozen_networks_answers_as_before():
     given.load_state_dict({**given.state_dict(), **plain.state_dict()})
     crops, overview = looks()
     torch.testing.assert_close(given(crops, overview), plain(crops, overview))
-    assert set(given.frozen) == {"scene", "spread"}
+    assert set(given.frozen) == {"scene", "motion"}
     assert not plain.frozen
     assert not any(value.requires_grad for each in given.frozen.values() for value in each.parameters())
 
 
-@pytest.mark.parametrize("name", ["scene", "spread"])
+@pytest.mark.parametrize("name", ["scene", "motion"])
 def test_what_a_frozen_network_finds_moves_the_answer(name):
     torch.manual_seed(0)
     model = Classifier(replace(TINY, **{name: getattr(FROZEN, name)})).eval()
@@ -155,23 +157,29 @@ def test_what_a_frozen_network_finds_moves_the_answer(name):
         assert (model(*looks())[0] - before).abs().max() > 1e-3
 
 
-def test_spread_is_that_of_places_with_detail():
-    """Of a crop whose left half is a bare wall, the weighted mean is that of the right half."""
+def test_change_counts_where_there_is_detail():
+    """Of a crop whose left half is a bare wall, the weighted numbers are those of the right half."""
 
-    class Halves(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            maps = torch.zeros(len(x), 3, x.shape[-2] // 8, x.shape[-1] // 8)
-            maps[..., maps.shape[-1] // 2 :] = 1.0
-            return maps
+    class Steeper(torch.nn.Module):
+        def forward(self, x: torch.Tensor, omega: torch.Tensor) -> torch.Tensor:
+            return 0.25 + 1.5 * (x - 0.5) + 0.25
 
     crops = torch.full((1, 2, 3, 32, 32), 0.5)
-    crops[..., 18:] = torch.rand((1, 2, 3, 32, 14), generator=torch.Generator().manual_seed(4))
-    model = Classifier(replace(TINY, spread=FROZEN.spread))
-    model.spread = Halves()
+    # Columns in turn 0.4 and 0.6, from the middle on: a mean step of 0.2 from each pixel to the next.
+    crops[..., 16::2] = 0.4
+    crops[..., 17::2] = 0.6
+    crops[0, 1] = 0.5
+    model = Classifier(replace(TINY, motion=FROZEN.motion))
+    model.motion = Steeper()
     (found,) = model._found(crops, crops[:, 0])
-    # Three maps each, plainly and where there is detail: the mean of the crops, the least and the most.
-    expected = torch.tensor([[0.5] * 3 + [1.0] * 3]).repeat(1, 3)
-    torch.testing.assert_close(found, expected)
+    assert found.shape == (1, 9)
+    mean, least, most = found[0].view(3, 3)
+    torch.testing.assert_close(mean, (least + most) / 2)
+    # The second crop is a wall all over, in which nothing changes.
+    torch.testing.assert_close(least, torch.tensor([0.001, 0.001, 1.0]).log())
+    assert most[0].item() == pytest.approx(math.log(0.05 / 2 + 0.001), abs=1e-4)
+    assert most[1].item() == pytest.approx(math.log(0.05 + 0.001), abs=0.1)
+    assert most[2].item() == pytest.approx(math.log(1.5), abs=0.01)
 
 
 def test_a_mirrored_scene_is_looked_at_too_in_use():

@@ -53,12 +53,13 @@ def test_smoothing_moves_the_best_answer():
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
-def test_the_temperature_of_overconfident_logits_is_found(truth):
+def test_temperatures_of_overconfident_logits_are_found(truth):
     generator = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn((8000, 5), generator=generator)
+    logits = 3 * torch.randn((80000, 5), generator=generator)
     present = (torch.rand(logits.shape, generator=generator) < logits.sigmoid()).float()
-    temperature, offset = find_calibration(logits * truth, present)
-    assert temperature == pytest.approx(truth, rel=0.07)
+    each = truth * torch.tensor([1.0, 1.0, 0.5, 2.0, 1.0])
+    temperature, offset = find_calibration(logits * each, present)
+    torch.testing.assert_close(temperature, each, rtol=0.1, atol=0)
     # Clean pictures, which are few here, weigh more than all others, and so pull the offsets down.
     assert offset.max() < 0
 
@@ -76,7 +77,7 @@ def test_offsets_of_shy_logits_are_found():
 def test_without_examples_nothing_is_calibrated():
     logits = torch.randn((6, 2), generator=torch.Generator().manual_seed(0))
     temperature, offset = find_calibration(logits, torch.full((6, 2), NAN))
-    assert temperature == pytest.approx(1)
+    assert temperature.tolist() == pytest.approx([1, 1])
     assert offset.tolist() == pytest.approx([0, 0])
 
 

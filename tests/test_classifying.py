@@ -16,7 +16,6 @@ from pipcli.export.classifying import compare_classifier, trace_classifier
 from pipcli.export.exporting import Export, Format, export_model
 from pipcli.models.checkpoint import load_classifier_weights, read_tensors, save_weights
 from pipcli.models.classifier import Classifier, ClassifierConfig
-from pipcli.models.spread import SpreadConfig
 from pipcli.models.unet import UNet, UNetConfig
 
 SMALL = ClassifierConfig(
@@ -26,7 +25,7 @@ SMALL = ClassifierConfig(
     depth=1,
     features=8,
     scene=UNetConfig(widths=(4, 8), blocks=(1, 1), prompts=(None,), degradations=(Degradation.HAZE,)),
-    spread=SpreadConfig((4, 4, 8), 1),
+    motion=UNetConfig(widths=(4, 8), blocks=(0, 1), prompts=(None,), degradations=(Degradation.BLUR,)),
 )
 
 

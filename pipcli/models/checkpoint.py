@@ -188,6 +188,9 @@ def _filled(path: Path, record: Mapping[str, Any], build: Callable[[str, Mapping
     own = model.state_dict()
     if "beside" in record:
         given |= read_tensors(_beside(path, record["beside"]), own.keys() - given.keys())
+    if "temperature" in own.keys() & given.keys() and not given["temperature"].ndim:
+        # Classifiers had one for all degradations once.
+        given["temperature"] = given["temperature"].expand_as(own["temperature"])
     for name in sorted({*own, *given}):
         if name not in own or name not in given or own[name].shape != given[name].shape:
             what = "has another shape" if name in own and name in given else "is missing or has no place"

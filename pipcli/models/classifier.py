@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from pipcli.degradations import Degradation
 from pipcli.models.ffc import FourierBlock
 from pipcli.models.resnet import ResNet34
-from pipcli.models.spread import MAPS, STRIDE, SpreadConfig, SpreadEstimator
 from pipcli.models.unet import UNet, UNetConfig
 from pipcli.models.vgg import VGG16
 
@@ -34,8 +33,16 @@ _THUMBNAIL = 64
 _OF_SCENE = 6
 """Numbers of what that network would change: mean and deviation of each colour."""
 
-_OF_SPREAD = 6 * MAPS
-"""Numbers of how far light has spread: of both means of each map, mean, least and most of the crops."""
+_OF_MOTION = 9
+"""Numbers of what a network for motion would change: three of a crop, and of each mean, least and most."""
+
+_CELL = 8
+"""Side of the squares in which that is compared with the detail there."""
+
+_FAINT = 1e-3
+"""A change, or steps from pixel to pixel, from which logarithms count: a quarter of one of 255."""
+
+_FROZEN = ("scene", "motion")
 
 _MOST_STEPS = 6
 """Candidates along each side of an image: what a look costs does not grow beyond their square."""
@@ -58,8 +65,8 @@ class ClassifierConfig:
         degradations: what the T logits stand for.
         scene: of a network that undoes haze in thumbnails of scenes (``UNetConfig.scene``): what it would
             change in the overview tells haze.
-        spread: of an estimator of how far light has spread (``UNetConfig.spread``), which looks at the crops:
-            it tells blur.
+        motion: of a network that undoes blur (``UNetConfig.motion``): what it would change in the crops
+            tells blur.
     """
 
     backbone: str = "compact"
@@ -72,7 +79,7 @@ class ClassifierConfig:
     features: int = 128
     degradations: tuple[Degradation, ...] = tuple(Degradation)
     scene: UNetConfig | None = None
-    spread: SpreadConfig | None = None
+    motion: UNetConfig | None = None
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -90,8 +97,9 @@ class ClassifierConfig:
             raise ValueError(f"ratio is {self.ratio}: it must lie in [0, 1)")
         if not self.degradations:
             raise ValueError("degradations is empty: a classifier needs at least one")
-        if self.scene:
-            self.scene.check_specialist("scene", self.degradations)
+        for name in _FROZEN:
+            if specialist := getattr(self, name):
+                specialist.check_specialist(name, self.degradations)
 
 
 class PatchCosines(nn.Module):
@@ -183,8 +191,8 @@ class Classifier(nn.Module):
     The crops' features are pooled by mean and by maximum: what is everywhere (noise) and what only shows
     where there is something to see (blur of an edge) both count, in any number of crops.
 
-    A network for scenes and an estimator of spread, where there are any, are frozen: each has learned its one
-    task from many more pictures than a classifier sees, and what they find is heeded as a few numbers.
+    Networks for scenes and for motion, where there are any, are frozen: each has learned its one task from
+    many more pictures than a classifier sees, and what they would change is heeded as a few numbers.
 
     Args (of a call):
         crops: B×N×3×S×S in [0, 1], at full resolution, N at least 1.
@@ -208,8 +216,8 @@ class Classifier(nn.Module):
         self.head = nn.Linear(_HIDDEN, len(config.degradations))
         self.noise = nn.Linear(2 * config.features, 1)
         self.scene = UNet(config.scene).requires_grad_(False) if config.scene else None
-        self.spread = SpreadEstimator(config.spread).requires_grad_(False) if config.spread else None
-        heeded = _OF_SCENE * bool(config.scene) + _OF_SPREAD * bool(config.spread)
+        self.motion = UNet(config.motion).requires_grad_(False) if config.motion else None
+        heeded = _OF_SCENE * bool(config.scene) + _OF_MOTION * bool(config.motion)
         if heeded:
             last = nn.Linear(32, _HIDDEN, bias=False)
             # Without effect at first, so that a classifier trained without them can be given them.
@@ -218,7 +226,7 @@ class Classifier(nn.Module):
                 nn.BatchNorm1d(heeded, affine=False), nn.Linear(heeded, 32), nn.ReLU(inplace=True), last
             )
         # The logits are divided by the one and moved by the other; found after training, on held-out photos.
-        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("temperature", torch.ones(len(config.degradations)))
         self.register_buffer("offset", torch.zeros(len(config.degradations)))
 
     def forward(self, crops: Tensor, overview: Tensor) -> tuple[Tensor, Tensor]:
@@ -240,7 +248,7 @@ class Classifier(nn.Module):
     @property
     def frozen(self) -> dict[str, nn.Module]:
         """The networks that were trained by themselves, by name."""
-        return {name: each for name in ("scene", "spread") if (each := getattr(self, name)) is not None}
+        return {name: each for name in _FROZEN if (each := getattr(self, name)) is not None}
 
     def _overall(self, overview: Tensor) -> Tensor:
         shown = overview.unsqueeze(1)
@@ -259,8 +267,8 @@ class Classifier(nn.Module):
             shown = make_overview(overview, _THUMBNAIL)
             views = [shown] if self.training else [shown, shown.flip(-1)]
             found.append(torch.stack([_change_of_scene(self.scene, view) for view in views]).mean(dim=0))
-        if self.spread is not None:
-            found.append(_spread_of(self.spread, crops))
+        if self.motion is not None:
+            found.append(_change_of_motion(self.motion, crops))
         return found
 
 
@@ -271,20 +279,35 @@ def _change_of_scene(scene: UNet, view: Tensor) -> Tensor:
     return torch.cat([mean, _deviation(change, mean)], dim=1)
 
 
-def _spread_of(spread: SpreadEstimator, crops: Tensor) -> Tensor:
-    """How far light has spread in crops B×N×3×S×S, B×18: see :data:`_OF_SPREAD`.
+def _change_of_motion(motion: UNet, crops: Tensor) -> Tensor:
+    """What a network for motion would change in crops B×N×3×S×S, as numbers B×9.
 
-    A crop's maps are averaged twice, plainly and where there is detail: a bare wall cannot say what blur is.
+    Of a crop these are the logarithms of the mean change, of that where there is detail, and of how many
+    times as steep the steps from pixel to pixel get there: a bare wall cannot say what blur is.
     """
     images, number = crops.shape[:2]
     each = crops.flatten(0, 1)
-    maps = spread(each).float().flatten(2)
-    grey = F.pad(each.mean(dim=1, keepdim=True), (0, 1, 0, 1), mode="replicate")
-    steps = grey.diff(dim=-1)[..., :-1, :].abs() + grey.diff(dim=-2)[..., :-1].abs()
-    detail = F.avg_pool2d(steps, STRIDE).flatten(2)
-    weights = detail / detail.sum(dim=-1, keepdim=True).clamp(min=1e-6)
-    means = torch.cat([maps.mean(dim=-1), (maps * weights).sum(dim=-1)], dim=1).view(images, number, -1)
+    sharp = motion(each, torch.ones_like(each[:, :1, 0, 0])).float()
+    change = F.avg_pool2d((sharp - each).abs().mean(dim=1, keepdim=True), _CELL).flatten(1)
+    before, after = _detail(each), _detail(sharp)
+    weights = before / before.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    gain = ((after + 2 * _FAINT) / (before + 2 * _FAINT)).log()
+    means = torch.stack(
+        [
+            (change.mean(dim=1) + _FAINT).log(),
+            ((change * weights).sum(dim=1) + _FAINT).log(),
+            (gain * weights).sum(dim=1),
+        ],
+        dim=1,
+    ).view(images, number, -1)
     return torch.cat([means.mean(dim=1), means.amin(dim=1), means.amax(dim=1)], dim=1)
+
+
+def _detail(images: Tensor) -> Tensor:
+    """Mean size of the steps from pixel to pixel in every cell of B×3×S×S, B×cells."""
+    grey = F.pad(images.mean(dim=1, keepdim=True), (0, 1, 0, 1), mode="replicate")
+    steps = grey.diff(dim=-1)[..., :-1, :].abs() + grey.diff(dim=-2)[..., :-1].abs()
+    return F.avg_pool2d(steps, _CELL).flatten(1)
 
 
 def _deviation(maps: Tensor, mean: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def train_classifier(
         temperature, offset = find_calibration(
             torch.cat([logits, known]), torch.cat([views.present, cleans.present])
         )
-        average.temperature.fill_(temperature)
+        average.temperature.copy_(temperature)
         average.offset.copy_(offset)
         scores = scores_of(logits / temperature + offset, sigma, views)
         record = {
@@ -150,7 +150,7 @@ def train_classifier(
             best = scores["loss"]
             save_weights(average, out / "best.safetensors", record)
         progress = pace.progress(scores)
-        calibration = {"temperature": temperature, "offset": offset.tolist()}
+        calibration = {"temperature": temperature.tolist(), "offset": offset.tolist()}
         add_line(out, save(), progress, {**calibration, "validation": scores})
         report(progress)
         return record
@@ -251,7 +251,9 @@ def _hold_all_but(learned: Sequence[str], model: Classifier) -> None:
     trainable = sorted(parts.keys() - model.frozen.keys())
     for name in learned:
         if name not in trainable:
-            raise UsageError(f"learned names {name!r}, which the model lacks: choose from {', '.join(trainable)}")
+            raise UsageError(
+                f"learned names {name!r}, which the model lacks: choose from {', '.join(trainable)}"
+            )
     for name in parts.keys() - set(learned) if learned else ():
         parts[name].eval().requires_grad_(False)
 
@@ -263,8 +265,8 @@ def _parts_of(source: RestorationModel, model: Classifier) -> dict[str, nn.Modul
         if isinstance(network, UNet):
             if model.scene is not None and network.config == model.config.scene:
                 parts["scene"] = network
-            if model.spread is not None and network.config.spread == model.config.spread:
-                parts["spread"] = network.spread
+            if model.motion is not None and network.config == model.config.motion:
+                parts["motion"] = network
     return parts
 
 

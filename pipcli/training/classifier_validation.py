@@ -123,20 +123,21 @@ def predict(
     return torch.cat(logits), torch.cat(sigmas)
 
 
-def find_calibration(logits: Tensor, present: Tensor) -> tuple[float, Tensor]:
-    """The number to divide logits by, and what to add to each degradation's, that make labels most probable.
+def find_calibration(logits: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """What to divide each degradation's logits by, and what to add, that make labels most probable.
 
     The pictures without any degradation weigh together :data:`CLEAN_TO_AILING` times as much as all others:
     of what people keep, most is clean, and a wrong guess ruins a good photograph. Source: Platt,
-    "Probabilistic outputs for support vector machines", 1999, with one slope for all: the temperature of
-    Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
+    "Probabilistic outputs for support vector machines", 1999, whose slope is the inverse of the temperature
+    of Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2. How sure a network is
+    of haze says little of how sure it is of noise: each has its own.
 
     Args:
         logits: M×T, as they were learned.
         present: M×T, 1, 0 or NaN.
 
     Returns:
-        The temperature, and the offsets, T.
+        The temperatures and the offsets, T each.
     """
     logits, present = logits.double(), present.double()
     known, clean = present.isfinite(), is_clean(present)
@@ -144,7 +145,7 @@ def find_calibration(logits: Tensor, present: Tensor) -> tuple[float, Tensor]:
     if 0 < clean.sum() < len(clean):
         weights[clean] *= CLEAN_TO_AILING * (~clean).sum() / clean.sum()
     labels = torch.where(known, present, 0.0)
-    slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    slope = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=True)
     offset = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([slope, offset], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -154,12 +155,12 @@ def find_calibration(logits: Tensor, present: Tensor) -> tuple[float, Tensor]:
             logits * slope.exp() + offset, labels, weights, reduction="sum"
         )
         # A degradation of which there is no example, or none that is not told at once, stays where it is.
-        total = losses / weights.sum().clamp(min=1) + _RIDGE * (slope.square() + offset.square().sum())
+        total = losses / weights.sum().clamp(min=1) + _RIDGE * (slope.square() + offset.square()).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
     solver.step(loss)  # type: ignore[no-untyped-call]
-    return math.exp(-slope.item()), offset.detach().float()
+    return (-slope).detach().exp().float(), offset.detach().float()
 
 
 def is_clean(present: Tensor) -> Tensor:
