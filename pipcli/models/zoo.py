@@ -55,7 +55,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="6b8204af51a25089a6443948890bd9b0681a5556b16bb06f0938655a69f07b83",
+        sha256="6bc8d1205ad09d98741bec2b4111f797f75ab65093f40c8be487a2678c7b5e0d",
         summary="tells what ails an image, and how noisy it is",
     ),
 }
