@@ -17,6 +17,7 @@ from pipcli.configuration import to_mapping
 from pipcli.degradations import Degradation
 from pipcli.errors import ModelError, OutputError, UsageError
 from pipcli.models.checkpoint import load_classifier_weights, read_record, save_weights, sha256_of
+from pipcli.models.classifier import Classifier
 from pipcli.models.unet import UNet, UNetConfig
 from pipcli.training.classifier_data import ExampleShares
 from pipcli.training.classifier_loop import sigma_loss, train_classifier
@@ -118,6 +119,36 @@ def test_a_run_trains_no_more_than_the_parts_that_its_recipe_names(data, tmp_pat
     ):
         train_classifier(replace(RECIPE, learned=("tail",)), data, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_batches_seen_before_are_learned_from_again(data, tmp_path, monkeypatch):
+    seen: list[torch.Tensor] = []
+    judged: list[torch.Tensor] = []
+    look, judge = Classifier.look, Classifier.judge
+
+    def looked(self, *images):
+        numbers = look(self, *images)
+        if self.training:
+            seen.append(numbers[0])
+        return numbers
+
+    def judging(self, near, *others):
+        if self.training:
+            judged.append(near)
+        return judge(self, near, *others)
+
+    monkeypatch.setattr(Classifier, "look", looked)
+    monkeypatch.setattr(Classifier, "judge", judging)
+    train_classifier(replace(RECIPE, learned=("hidden", "head"), replayed=2), data, tmp_path / "run")
+    assert torch.equal(judged[0], seen[0])
+    for step in range(1, 4):
+        fresh, again = judged[step][: len(seen[step])], judged[step][len(seen[step]) :]
+        assert torch.equal(fresh, seen[step])
+        former = torch.cat(seen[:step])
+        assert len(again) >= 8
+        assert all((former == row).all(dim=1).any() for row in again)
+    with pytest.raises(ValueError, match=r"replayed is 2: learned must name nothing but heed, hidden"):
+        replace(RECIPE, learned=("closely", "head"), replayed=2)
 
 
 def test_a_run_begins_between_several_weights(data, tmp_path):

@@ -44,6 +44,9 @@ _FAINT = 1e-3
 
 _FROZEN = ("scene", "motion")
 
+JUDGING = ("heed", "hidden", "head", "noise")
+"""The parts of a classifier that judge by what the others have seen."""
+
 _MOST_STEPS = 6
 """Candidates along each side of an image: what a look costs does not grow beyond their square."""
 
@@ -230,13 +233,19 @@ class Classifier(nn.Module):
         self.register_buffer("offset", torch.zeros(len(config.degradations)))
 
     def forward(self, crops: Tensor, overview: Tensor) -> tuple[Tensor, Tensor]:
+        return self.judge(*self.look(crops, overview))
+
+    def look(self, crops: Tensor, overview: Tensor) -> tuple[Tensor, ...]:
+        """All that is seen of images, in numbers: what :meth:`judge` takes, each B×its numbers."""
         images, number = crops.shape[:2]
         near = self.closely(crops.flatten(0, 1)).float().view(images, number, -1)
         near = torch.cat([near.mean(dim=1), near.amax(dim=1)], dim=1)
-        far = self._overall(overview)
-        found = self._found(crops, overview)
+        return near, self._overall(overview), *self._found(crops, overview)
+
+    def judge(self, near: Tensor, far: Tensor, *found: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits B×T and sigma B by what was seen; the parts :data:`JUDGING` do it."""
         # A half-precision logit or sigma would be rounded to one part in 256; these layers cost nothing.
-        with torch.autocast(crops.device.type, enabled=False):
+        with torch.autocast(near.device.type, enabled=False):
             mixed = self.hidden[0](torch.cat([near, far], dim=1))
             if found:
                 mixed = mixed + self.heed(torch.cat(found, dim=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -161,6 +162,9 @@ def train_classifier(
         examples, crops = recipe.drawn(seed_of(recipe.seed, step, 1))
         return maker.batch(examples, config.size, crops, seed_of(recipe.seed, step, 0))
 
+    # What was seen of each batch so far, beside what is known of it. A run that goes on has forgotten it.
+    memory: list[tuple[Tensor, ...]] = []
+
     # Making a batch takes as long as learning from one: the next is made meanwhile.
     with collected_signals() as stopped, ThreadPoolExecutor(1) as ahead:
         following = ahead.submit(make, pace.step)
@@ -171,9 +175,17 @@ def train_classifier(
             # For dropout, which draws from torch's own generator: a resumed run draws as a whole one.
             torch.manual_seed(seed_of(recipe.seed, pace.step, 2))
             with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-                logits, sigma = model(batch.crops.to(device), batch.overviews.to(device))
-            loss = presence_loss(logits, batch.present.to(device), recipe.smoothing, recipe.clean_weight)
-            loss = loss + recipe.noise_weight * sigma_loss(sigma, batch.sigma.to(device))
+                seen = model.look(batch.crops.to(device), batch.overviews.to(device))
+            rows = *seen, batch.present.to(device), batch.sigma.to(device)
+            if recipe.replayed:
+                again = random.Random(seed_of(recipe.seed, pace.step, 3))
+                chosen = again.choices(memory, k=recipe.replayed) if memory else []
+                memory.append(rows)
+                rows = tuple(torch.cat(each) for each in zip(rows, *chosen, strict=True))
+            logits, sigma = model.judge(*rows[:-2])
+            present, known = rows[-2:]
+            loss = presence_loss(logits, present, recipe.smoothing, recipe.clean_weight)
+            loss = loss + recipe.noise_weight * sigma_loss(sigma, known)
             model.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, recipe.optimiser.clip)

@@ -11,7 +11,7 @@ from typing import Any
 from pipcli.configuration import from_mapping
 from pipcli.errors import UsageError
 from pipcli.models.checkpoint import CLASSIFIER
-from pipcli.models.classifier import ClassifierConfig
+from pipcli.models.classifier import JUDGING, ClassifierConfig
 from pipcli.training.classifier_data import ExampleShares
 from pipcli.training.recipe import Optimiser, read_recipe
 
@@ -38,6 +38,8 @@ class ClassifierRecipe:
             pictures are clean; what the loss does not know of that, one offset for all must make up for.
         learned: the parts of the model that are trained, such as ``heed``, ``hidden`` and ``head``, while the
             others stay as they are; empty for all.
+        replayed: batches seen before from which each step learns again. Where only parts are trained that
+            judge by what others have seen, that is remembered, and learning from it costs next to nothing.
     """
 
     architecture: str
@@ -52,6 +54,7 @@ class ClassifierRecipe:
     noise_weight: float = 1.0
     clean_weight: float = 1.0
     learned: tuple[str, ...] = ()
+    replayed: int = 0
     data: ExampleShares = field(default_factory=ExampleShares)
     optimiser: Optimiser = field(default_factory=Optimiser)
 
@@ -69,6 +72,12 @@ class ClassifierRecipe:
         for name in ("checkpoint_minutes", "clean_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if self.replayed < 0:
+            raise ValueError(f"replayed is {self.replayed}: it must be at least 0")
+        if self.replayed and not 0 < len(self.learned) == len(set(self.learned) & set(JUDGING)):
+            raise ValueError(
+                f"replayed is {self.replayed}: learned must name nothing but {', '.join(JUDGING)} then"
+            )
         if not 0 <= self.smoothing < 0.5:
             raise ValueError(f"smoothing is {self.smoothing}: it must lie in [0, 0.5)")
         if not 0 <= self.seed < 2**63:
