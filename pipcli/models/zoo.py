@@ -55,7 +55,7 @@ CLASSIFIERS: Mapping[str, ZooEntry] = {
     "pip-classifier": ZooEntry(
         architecture="classifier",
         file="pip-classifier.safetensors",
-        sha256="6bc8d1205ad09d98741bec2b4111f797f75ab65093f40c8be487a2678c7b5e0d",
+        sha256="9376bc9810c1635169084b7c1adc6700ef4b88ccca66a51d9e1938d2374efd24",
         summary="tells what ails an image, and how noisy it is",
     ),
 }
